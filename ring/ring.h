@@ -1,0 +1,187 @@
+/*
+ * ring/ring.h - one io_uring loop: listeners, streams, timers, mail from other threads.
+ *
+ * Owner:  each thread that does socket I/O makes one ring and is the only one to touch it, but for ring_post and ring_stop.
+ * Life:   objects (stream, timer, listener) are embedded in their users. The kernel may touch a stream until on_closed or
+ *         on_detached was called for it; its memory stays valid until then.
+ * Thread: the ring's own, but for ring_post and ring_stop. Callbacks run on it, one at a time; a callback may start and
+ *         close anything, its own object too.
+ *
+ * This header is the whole seam between the gateway and the kernel: tests/sim puts a fake ring and a virtual clock under
+ * the same functions.
+ */
+#ifndef RING_RING_H
+#define RING_RING_H
+
+#include "core/chain.h"
+#include "core/check.h"
+#include "core/list.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+struct ring;
+
+struct ring_options {
+	uint32_t sq_entries;        /* 0: RING_SQ_ENTRIES */
+	uint32_t recv_buffer_count; /* power of two; 0: RING_RECV_BUFFERS */
+	uint32_t recv_buffer_bytes; /* 0: RING_RECV_BUFFER_BYTES */
+};
+
+/* Counters since the ring began; read them from the ring's own thread, or as a rough figure from another. */
+struct ring_stats {
+	uint64_t enters;      /* io_uring_enter calls */
+	uint64_t completions;
+	uint64_t recvs, recv_bytes;
+	uint64_t sends, send_bytes;
+	uint64_t recv_no_buffer; /* -ENOBUFS: the pool was empty */
+	uint64_t accepts;
+	uint64_t mails;
+};
+
+/*
+ * Makes a ring for the calling thread. 0, or negative errno: -ENOSYS (no io_uring in this kernel), -EPERM (forbidden: a
+ * container's seccomp profile or kernel.io_uring_disabled), -EOPNOTSUPP (kernel older than 6.1), -ENOMEM.
+ * ring_explain turns these into a sentence that says what to do.
+ */
+MUST_USE int ring_new(const struct ring_options *o, struct ring **ret_ring);
+void ring_free(struct ring *r);
+const char *ring_explain(int err);
+
+/* Runs until ring_stop; 0 or negative errno of a ring that is broken for good. */
+MUST_USE int ring_run(struct ring *r);
+
+/* Any thread. ring_run returns after the batch at hand. */
+void ring_stop(struct ring *r);
+
+/* Monotonic microseconds, read once a batch. */
+uint64_t ring_now_us(const struct ring *r);
+
+const struct ring_stats *ring_stats(const struct ring *r);
+struct chunk_pool *ring_pool(struct ring *r);
+
+/*
+ * Timers: one-shot, 1 ms resolution, a timing wheel; starting and stopping cost O(1) and cannot fail.
+ */
+struct timer {
+	struct list node;
+	uint64_t at_ms;
+	void (*on_fire)(struct timer *t);
+};
+
+void timer_init(struct timer *t, void (*on_fire)(struct timer *t));
+/* Fires once, delay_ms from now; an already started timer is moved. */
+void timer_start(struct ring *r, struct timer *t, uint64_t delay_ms);
+/* Harmless when it is not started. */
+void timer_stop(struct ring *r, struct timer *t);
+bool timer_is_started(const struct timer *t);
+
+/*
+ * Work at the end of the batch: each deferred object runs once after all completions of the batch were handled and before
+ * the submission, however often it was asked for. For flushing what several completions have queued.
+ */
+struct deferred {
+	struct list node;
+	void (*on_run)(struct deferred *d);
+};
+
+void deferred_init(struct deferred *d, void (*on_run)(struct deferred *d));
+void deferred_ask(struct ring *r, struct deferred *d);
+void deferred_cancel(struct deferred *d);
+
+/*
+ * Mail: one pointer to another thread's ring. Intrusive, so posting never fails; the receiver owns the mail's holder from
+ * then on. on_mail runs on the receiver's thread. `from` is the poster's ring (MSG_RING) or NULL (a thread without one:
+ * an eventfd wakes the receiver). Several mails cost one wake-up.
+ */
+struct mail {
+	struct mail *next;
+	void (*on_mail)(struct ring *r, struct mail *m);
+};
+
+void ring_post(struct ring *to, struct ring *from, struct mail *m);
+
+/*
+ * Listeners: multishot accept on a listening socket. Accepted sockets are non-blocking and close-on-exec.
+ * After listener_stop no callback comes but on_stopped.
+ * When descriptors run out (EMFILE, ENFILE) the listener waits RING_ACCEPT_PAUSE_MS and goes on by itself.
+ */
+struct listener {
+	struct ring *ring;
+	int fd; /* owned by the caller; the listener never closes it */
+	uint8_t state;
+	struct timer retry;
+	void (*on_accept)(struct listener *l, int fd);
+	void (*on_stopped)(struct listener *l);
+};
+
+void listener_start(struct listener *l, struct ring *r, int fd);
+void listener_stop(struct listener *l);
+
+/*
+ * Streams: a connected socket. Receiving is a multishot recv into the ring's shared buffers; sending is at most one
+ * sendmsg in flight over what stands in `out`.
+ *
+ *            stream_open ──► OPEN ──► stream_close ──► CLOSING ── all completions seen ──► on_closed (fd closed)
+ *   stream_connect ─► CONNECTING ┘         └─ stream_detach ──► DETACHING ── recv cancelled, out empty ──► on_detached
+ */
+struct stream;
+
+struct stream_events {
+	/* The bytes are valid during this call only. */
+	void (*on_recv)(struct stream *s, const uint8_t *p, size_t n);
+	/* Nothing more comes: err 0 is the peer's EOF, else negative errno. Once. Sending goes on until stream_close. */
+	void (*on_recv_end)(struct stream *s, int err);
+	/* n bytes of `out` were taken by the kernel; out.bytes is what is left. */
+	void (*on_sent)(struct stream *s, size_t n);
+	/* Sending failed: out was cleared, nothing is sent any more. Once. */
+	void (*on_send_error)(struct stream *s, int err);
+	/* stream_connect is done: 0 or negative errno (then call stream_close). */
+	void (*on_connected)(struct stream *s, int err);
+	void (*on_closed)(struct stream *s);
+	/* After stream_detach: fd is the caller's again, with nothing in flight. err as on_recv_end when the stream had ended. */
+	void (*on_detached)(struct stream *s, int fd, int err);
+};
+
+struct stream {
+	struct ring *ring;
+	const struct stream_events *events;
+	struct chain out; /* append here, then stream_send */
+	int fd;
+	/* Private to ring/. */
+	uint8_t state;
+	bool recv_wanted, recv_armed, recv_ended, recv_cancelling;
+	bool send_armed, send_failed, shutdown_wanted, shutdown_done;
+	uint8_t pending_count; /* operations of which a completion is still to come */
+	int detach_err;
+	struct list starved;    /* in the ring's list of streams that wait for a recv buffer */
+	struct deferred flush;
+	struct timer deadline;  /* of stream_connect */
+	struct msghdr msg;
+	struct iovec *iov;
+};
+
+/* Takes a connected socket (made non-blocking by the caller). Nothing is received before stream_recv. */
+void stream_open(struct stream *s, struct ring *r, int fd, const struct stream_events *events);
+
+/* Makes a socket and connects; on_connected comes later, always, within timeout_ms (-ETIMEDOUT). */
+void stream_connect(struct stream *s, struct ring *r, const struct sockaddr *addr, socklen_t addr_bytes, uint32_t timeout_ms,
+		    const struct stream_events *events);
+
+/* Starts or pauses receiving. A paused stream may still get what was already received: one more on_recv or several. */
+void stream_recv(struct stream *s, bool is_wanted);
+
+/* Says that `out` has grown. One send goes out at the end of the batch, or when the one in flight is done. */
+void stream_send(struct stream *s);
+
+/* FIN once `out` is empty. */
+void stream_shutdown(struct stream *s);
+
+/* Drops what is unsent, cancels, waits for every completion, closes the descriptor, then on_closed. */
+void stream_close(struct stream *s);
+
+/* For the hand-over to another ring: sends what is queued, cancels recv, and gives the descriptor back by on_detached. */
+void stream_detach(struct stream *s);
+
+#endif
