@@ -38,7 +38,10 @@ pub fn build(b: *std.Build) void {
     const programs = [_]?*Compile{ tree.ringgate(), tree.procd() };
     for ([_][]const u8{ "ringgate", "procd" }, programs) |name, maybe| {
         const step = b.step(name, b.fmt("Build {s} into zig-out/{s}", .{ name, bin }));
-        const exe = maybe orelse continue;
+        const exe = maybe orelse {
+            std.debug.print("note: {s} has no main.c yet and is not built\n", .{name});
+            continue;
+        };
         const install = b.addInstallArtifact(exe, .{ .dest_dir = .{ .override = .{ .custom = bin } } });
         step.dependOn(&install.step);
         b.getInstallStep().dependOn(&install.step);
@@ -206,10 +209,7 @@ const Tree = struct {
     }
 
     fn program(t: Tree, name: []const u8, main: []const u8, from: []const u8) ?*Compile {
-        if (!exists(t.b, main)) {
-            std.debug.print("note: no {s} yet, {s} is not built\n", .{ main, name });
-            return null;
-        }
+        if (!exists(t.b, main)) return null;
         const m = t.ownModule();
         t.addFiles(m, &.{main}, t.layer(from).include);
         return t.executable(name, m);

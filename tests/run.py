@@ -85,7 +85,7 @@ def run_unit(total, name, exe, env):
         out, status, note = e.stdout or b"", -1, f"no end after {UNIT_TIMEOUT_S} s"
     text = out.decode(errors="replace")
     # cmocka: "[       OK ] name", "[  FAILED  ] name" (and again in its summary), "[  SKIPPED ] name"
-    results = {word: set(re.findall(rf"^\[\s*{word}\s*\] (?!\d+ test)(\S.*)$", text, re.M))
+    results = {word: set(re.findall(rf"^\[\s*{word}\s*\] (?!---|\d+ test)(\S.*)$", text, re.M))
                for word in ("OK", "FAILED", "SKIPPED", "ERROR")}
     failed = results["FAILED"] | results["ERROR"]
     if status != 0 and not failed:

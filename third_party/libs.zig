@@ -25,6 +25,7 @@ pub fn module(b: *std.Build, o: Options, sanitize_c: bool, hardened: bool) *std.
         .target = o.target,
         .optimize = o.optimize,
         .link_libc = true,
+        .pic = true,
         .sanitize_c = if (sanitize_c) .full else .off,
         .sanitize_thread = o.tsan,
         .stack_protector = hardened,
@@ -144,7 +145,9 @@ pub fn msgpack(b: *std.Build, o: Options) Lib {
 /// Ed25519, SHA-256 and SHA-512, random bytes, constant-time helpers, base64 and hex; nothing else of libsodium.
 pub fn sodium(b: *std.Build, o: Options) Lib {
     const dep = b.dependency("libsodium", .{});
+    const root = dep.path("src/libsodium");
     const gen = b.addWriteFiles();
+    _ = gen.addCopyDirectory(root.path(b, "include"), "", .{ .include_extensions = &.{".h"} });
     _ = gen.add("sodium/version.h",
         \\#ifndef sodium_version_H
         \\#define sodium_version_H
@@ -160,7 +163,7 @@ pub fn sodium(b: *std.Build, o: Options) Lib {
         \\
     );
     // sodium_init() lets each family pick its fastest code; these families are not built.
-    const no_pick = gen.add("no_pick.c",
+    const no_pick = b.addWriteFiles().add("no_pick.c",
         \\int _crypto_pwhash_argon2_pick_best_implementation(void) { return 0; }
         \\int _crypto_generichash_blake2b_pick_best_implementation(void) { return 0; }
         \\int _crypto_onetimeauth_poly1305_pick_best_implementation(void) { return 0; }
@@ -168,11 +171,9 @@ pub fn sodium(b: *std.Build, o: Options) Lib {
         \\int _crypto_stream_salsa20_pick_best_implementation(void) { return 0; }
         \\
     );
-    const root = dep.path("src/libsodium");
-    const include = dup(b, &.{ root.path(b, "include"), gen.getDirectory() });
+    const include = dup(b, &.{gen.getDirectory()});
     const m = module(b, o, false, true);
-    for (include) |dir| m.addSystemIncludePath(dir);
-    m.addSystemIncludePath(root.path(b, "include/sodium"));
+    m.addSystemIncludePath(gen.getDirectory());
     m.addSystemIncludePath(gen.getDirectory().path(b, "sodium"));
     const f = flags(b, o, &.{
         "-std=gnu99",                 "-D_GNU_SOURCE=1",         "-DCONFIGURED=1",        "-DDEV_MODE=0",
