@@ -1,0 +1,65 @@
+/*
+ * procd/sftp.h - an SFTP server, version 3 with OpenSSH's extensions, over any blocking byte stream.
+ *
+ * Owner:  the caller owns the stream and the options; both must live until sftp_serve returns.
+ * Life:   one sftp_serve call is one client, from its INIT to the end of its input. All handles are closed on return.
+ * Thread: the calling one, which may block in file I/O. Servers in one process share nothing that they write: no chdir, no
+ *         umask; new files get the process's umask as it was configured.
+ */
+#ifndef PROCD_SFTP_H
+#define PROCD_SFTP_H
+
+#include "core/check.h"
+#include "procd/sftp_limits.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* The byte stream under the server. All calls come from the thread in sftp_serve. */
+struct sftp_io {
+	void *ctx;
+
+	/*
+	 * Lends the next unread input bytes, as many as lie in one piece, and blocks until there is at least one. Returns
+	 * their count, 0 at the end of the input, negative errno. *ret_p is valid until consume; peeking again without
+	 * consuming returns the same bytes (maybe with more behind them).
+	 */
+	ssize_t (*peek)(void *ctx, const uint8_t **ret_p);
+	void (*consume)(void *ctx, size_t n);
+
+	/*
+	 * Room for n output bytes (n <= SFTP_RESERVE_MAX) in one piece; blocks while the output is full; NULL when the peer
+	 * is gone. commit sends the first n of them, at most what was reserved. A reservation that is followed by another
+	 * one instead of a commit is given up.
+	 */
+	uint8_t *(*reserve)(void *ctx, size_t n);
+	int (*commit)(void *ctx, size_t n);
+
+	/* May be NULL. True when nobody waits for answers any more: a long copy-data then stops. */
+	bool (*is_gone)(void *ctx);
+};
+
+struct sftp_options {
+	/*
+	 * The user's home folder: relative paths start there, and "~" and the home-directory request mean it. NULL: the
+	 * process's current folder, and the passwd entry for home-directory. A home that cannot be opened falls back to "/".
+	 */
+	const char *home;
+	bool is_read_only; /* refuse every request that would change something */
+};
+
+/*
+ * Serves one client until its input ends. 0, or negative errno: -EPROTO when the input cannot be SFTP, -EPIPE when the peer
+ * went away in the middle of a packet or took no answer, or what the stream returned.
+ */
+MUST_USE int sftp_serve(const struct sftp_io *io, const struct sftp_options *options);
+
+/*
+ * `procd sftp-server`: a filter on stdin and stdout, usable as `sftp -D "procd sftp-server"` or as sshd's Subsystem.
+ * argv[0] is the subcommand. Returns the exit status.
+ */
+int sftp_main(int argc, char **argv);
+
+#endif
