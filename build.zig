@@ -10,9 +10,11 @@ const Options = third.Options;
 
 /// The files of ssh/ that may see libssh's internal headers (`#include "config.h"` first). They are read again
 /// at each libssh update. ssh/libssh_socket.c is not among them: it is built into libssh in place of its socket.c.
-const libssh_internal = [_][]const u8{};
+const libssh_internal = [_][]const u8{ "ssh/auth.c", "ssh/chan.c", "ssh/conn.c", "ssh/server.c" };
 
 const libssh_socket = "ssh/libssh_socket.c";
+
+const own_folders = [_][]const u8{ "core", "ring", "ssh", "upstream", "gateway", "procd", "control", "bench", "tests" };
 
 const own_flags = [_][]const u8{
     "-std=gnu11",      "-D_GNU_SOURCE",         "-D_FILE_OFFSET_BITS=64",
@@ -202,6 +204,13 @@ const Tree = struct {
         return third.module(t.b, t.o, !t.o.tsan and (t.o.asan or t.o.optimize == .Debug), true);
     }
 
+    /// The module of an executable: ASan's runtime has to be its first library.
+    fn programModule(t: Tree) *std.Build.Module {
+        const m = t.ownModule();
+        if (t.o.asan) m.addObjectFile(.{ .cwd_relative = asanRuntime(t.b) });
+        return m;
+    }
+
     fn addFiles(t: Tree, m: *std.Build.Module, files: []const []const u8, include: []const LazyPath) void {
         m.addIncludePath(t.b.path("."));
         for (include) |dir| m.addSystemIncludePath(dir);
@@ -210,13 +219,12 @@ const Tree = struct {
 
     fn program(t: Tree, name: []const u8, main: []const u8, from: []const u8) ?*Compile {
         if (!exists(t.b, main)) return null;
-        const m = t.ownModule();
+        const m = t.programModule();
         t.addFiles(m, &.{main}, t.layer(from).include);
         return t.executable(name, m);
     }
 
     fn executable(t: Tree, name: []const u8, m: *std.Build.Module) *Compile {
-        if (t.o.asan) m.addObjectFile(.{ .cwd_relative = asanRuntime(t.b) });
         const exe = t.b.addExecutable(.{ .name = name, .root_module = m });
         exe.pie = true;
         exe.link_gc_sections = true;
@@ -265,6 +273,25 @@ const Tree = struct {
         });
     }
 
+    /// Not to be linked: each of our headers is compiled alone.
+    fn headers(t: Tree) ?*Compile {
+        const b = t.b;
+        const gen = b.addWriteFiles();
+        const m = t.ownModule();
+        for (own_folders) |folder| for (glob(b, folder, ".h")) |h| {
+            const name = std.mem.replaceOwned(u8, b.allocator, h, "/", "-") catch @panic("OOM");
+            const c = gen.add(b.fmt("alone-{s}.c", .{name}), b.fmt("#include \"{s}\"\n", .{h}));
+            m.addCSourceFile(.{ .file = c, .flags = t.flags() });
+        };
+        if (m.link_objects.items.len == 0) return null;
+        t.addFiles(m, &.{}, t.everyInclude());
+        return b.addLibrary(.{ .name = "headers", .root_module = m });
+    }
+
+    fn everyInclude(t: Tree) []const LazyPath {
+        return t.join(&.{ t.publicInclude(), if (t.ssh) |s| s.internal else &.{} });
+    }
+
     /// The include path of tests and editors: every public header.
     fn publicInclude(t: Tree) []const LazyPath {
         return t.join(&.{ t.layer("gateway").include, if (t.ssh) |s| s.include else &.{} });
@@ -287,10 +314,8 @@ const Check = struct {
     }
 
     fn includeGraph(c: Check, t: Tree) void {
-        c.run.addArgs(&.{ "--include-graph", c.b.graph.zig_exe });
-        for (own_flags) |f| c.run.addArg(c.b.fmt("--flag={s}", .{f}));
-        const include = if (t.ssh) |s| t.join(&.{ t.publicInclude(), s.internal }) else t.publicInclude();
-        for (include) |dir| c.run.addPrefixedDirectoryArg("--isystem=", dir);
+        c.run.addArg("--include-graph");
+        if (t.headers()) |lib| c.run.step.dependOn(&lib.step);
     }
 
     /// tests/unit/FOLDER/test_NAME.c is one executable; the folder's other .c files are linked to each of them.
@@ -302,7 +327,7 @@ const Check = struct {
             const base = std.fs.path.basename(path);
             if (!std.mem.startsWith(u8, base, "test_")) continue;
             if (filter) |f| if (std.mem.find(u8, path, f) == null) continue;
-            const m = t.ownModule();
+            const m = t.programModule();
             t.addFiles(m, &.{path}, t.publicInclude());
             const dir = std.fs.path.dirname(path).?;
             for (all) |helper| {
@@ -336,12 +361,8 @@ const CompileCommands = struct {
     fn create(t: Tree) *std.Build.Step {
         const cc = t.b.allocator.create(CompileCommands) catch @panic("OOM");
         cc.* = .{ .t = t, .step = .init(.{ .id = .custom, .name = "compile_commands.json", .owner = t.b, .makeFn = make }) };
-        for (includes(t)) |dir| dir.addStepDependencies(&cc.step);
+        for (t.everyInclude()) |dir| dir.addStepDependencies(&cc.step);
         return &cc.step;
-    }
-
-    fn includes(t: Tree) []const LazyPath {
-        return t.join(&.{ t.publicInclude(), t.ssh.?.internal });
     }
 
     fn make(step: *std.Build.Step, _: std.Build.Step.MakeOptions) !void {
@@ -354,9 +375,9 @@ const CompileCommands = struct {
         try args.append(a, "cc");
         try args.appendSlice(a, &own_flags);
         try args.appendSlice(a, &.{ "-I", root });
-        for (includes(cc.t)) |dir| try args.appendSlice(a, &.{ "-isystem", b.pathFromRoot(dir.getPath2(b, step)) });
+        for (cc.t.everyInclude()) |dir| try args.appendSlice(a, &.{ "-isystem", b.pathFromRoot(dir.getPath2(b, step)) });
         var entries: std.ArrayList(Entry) = .empty;
-        for ([_][]const u8{ "core", "ring", "ssh", "upstream", "gateway", "procd", "control", "bench", "tests" }) |dir|
+        for (own_folders) |dir|
             for (glob(b, dir, ".c")) |file| {
                 const arguments = try std.mem.concat(a, []const u8, &.{ args.items, &.{ "-c", file } });
                 try entries.append(a, .{ .directory = root, .file = file, .arguments = arguments });
