@@ -9,7 +9,9 @@ whole run; tests that change settings or break things start one of their own.
 
 import hashlib
 import os
+import re
 import shutil
+import tempfile
 
 import pytest
 
@@ -130,10 +132,10 @@ def random64(scratch):
     return BigFile(scratch / "random64", 64)
 
 
-@pytest.fixture(scope="session")
-def random1024(scratch):
+@pytest.fixture
+def random1024(roomy):
     """1 GiB of random bytes."""
-    return BigFile(scratch / "random1024", 1024)
+    return BigFile(os.path.join(roomy, "random1024"), 1024)
 
 
 @pytest.fixture
@@ -144,6 +146,23 @@ def work(region, request):
     shutil.rmtree(path, ignore_errors=True)
     os.makedirs(path)
     yield name
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def roomy(scratch):
+    """A folder for gigabytes: in memory where there is plenty, else on the disk."""
+    parent = str(scratch)
+    try:
+        stat = os.statvfs("/dev/shm")
+        with open("/proc/meminfo", encoding="ascii") as f:
+            free = int(re.search(r"MemAvailable:\s+(\d+)", f.read()).group(1)) << 10
+        if stat.f_bavail * stat.f_frsize > 12 << 30 and free > 16 << 30:
+            parent = "/dev/shm"
+    except OSError:
+        pass
+    path = tempfile.mkdtemp(prefix="ringgate-e2e-", dir=parent)
+    yield path
     shutil.rmtree(path, ignore_errors=True)
 
 
