@@ -59,6 +59,8 @@ def complaint(path, included, is_quoted):
         return None
     if included.endswith(".c"):
         return "a .c file is not included"
+    if path.startswith("tests/") and os.path.exists(os.path.join(ROOT, os.path.dirname(path), included)):
+        return None  # a test's helper beside it
     target = owner(included)
     if not target or not os.path.exists(os.path.join(ROOT, included)):
         return "no such file of ours (paths start at the root of the checkout)"

@@ -86,8 +86,8 @@ def run_unit(total, name, exe, env):
     results = {word: set(re.findall(rf"^\[\s*{word}\s*\] (?!---|\d+ test)(\S.*)$", text, re.M))
                for word in ("OK", "FAILED", "SKIPPED", "ERROR")}
     failed = results["FAILED"] | results["ERROR"]
-    if status != 0 and not failed:
-        failed = {"(the program)"}
+    if status < 0 or (status != 0 and not failed):
+        failed |= {"(the program)"}
         note = note or (f"ended by signal {-status}" if status < 0 else f"exit status {status}")
     elif not any(results.values()):
         failed, note = {"(the program)"}, "ran no test"
