@@ -23,6 +23,7 @@
 #define FRAME_OTHER_MAX (64 * 1024)      /* any other encoded frame */
 #define FRAME_ENV_MAX 256                /* environment names in one OPEN */
 #define FRAME_DEPTH_MAX 8                /* nested arrays and maps */
+#define FRAME_ITEMS_MAX 4096             /* items in one frame, nested ones included: bounds the memory to decode it */
 #define FRAME_DATA_HEADER_MAX 16         /* an encoded DATA frame up to its payload */
 #define FRAME_CHALLENGE_BYTES 32
 #define FRAME_SIGNATURE_BYTES 64
@@ -152,15 +153,18 @@ struct frame_sink {
 struct frame_reader {
 	const struct frame_sink *sink;
 	void *ctx;
-	/* Private: DATA in progress. */
+	/* Private: DATA in progress, and how many fields of it follow its payload. */
 	uint32_t data_channel, data_stream, data_left;
-	/* Private: the frame that has not wholly arrived, and the scan over it. */
-	uint8_t *partial;
-	uint32_t partial_bytes, partial_size, scanned_bytes;
-	uint32_t open_counts[FRAME_DEPTH_MAX + 1];
+	uint32_t tail_items;
+	bool is_tail;
+	/* Private: the scan over a frame whose end is not known yet. */
+	bool is_scanning;
+	uint32_t type, limit_bytes, scanned_bytes, item_count;
 	uint32_t depth;
-	uint32_t skip_left;
-	struct frame_env *env;
+	uint32_t open_counts[FRAME_DEPTH_MAX + 1];
+	/* Private: what came of a frame that was cut by the end of the bytes fed. */
+	uint8_t *partial;
+	uint32_t partial_bytes, partial_size;
 	const char *error;
 };
 
