@@ -10,7 +10,7 @@ const Options = third.Options;
 
 /// The files of ssh/ that may see libssh's internal headers (`#include "config.h"` first). They are read again
 /// at each libssh update. ssh/libssh_socket.c is not among them: it is built into libssh in place of its socket.c.
-const libssh_internal = [_][]const u8{ "ssh/auth.c", "ssh/chan.c", "ssh/conn.c", "ssh/server.c" };
+const libssh_internal = [_][]const u8{ "ssh/auth.c", "ssh/chan.c", "ssh/conn.c", "ssh/packet_out.c", "ssh/server.c" };
 
 const libssh_socket = "ssh/libssh_socket.c";
 
@@ -32,7 +32,7 @@ pub fn build(b: *std.Build) void {
     const test_filter = b.option([]const u8, "test", "Only the unit tests whose path contains this");
     const optimize = b.option(std.builtin.OptimizeMode, "optimize", "Default: ReleaseFast; with a sanitizer ReleaseSafe") orelse
         if (asan or tsan) std.builtin.OptimizeMode.ReleaseSafe else .ReleaseFast;
-    const o: Options = .{ .target = target, .optimize = optimize, .asan = asan, .tsan = tsan, .fuzz = fuzz };
+    const o: Options = .{ .target = target, .optimize = optimize, .asan = asan, .tsan = tsan, .fuzz = fuzz, .libc = systemLibc(b, target) };
 
     const tree: Tree = .init(b, o);
     tree.steps();
@@ -172,9 +172,7 @@ const Tree = struct {
             if (l.files.len == 0) continue;
             const m = t.ownModule();
             t.addFiles(m, l.files, l.include);
-            l.lib = b.addLibrary(.{ .name = b.fmt("rg-{s}", .{l.name}), .root_module = m });
-            l.lib.?.link_function_sections = true;
-            l.lib.?.link_data_sections = true;
+            l.lib = third.static(b, o, b.fmt("rg-{s}", .{l.name}), m);
         }
         t.layers = layers;
         return t;
@@ -226,6 +224,7 @@ const Tree = struct {
 
     fn executable(t: Tree, name: []const u8, m: *std.Build.Module) *Compile {
         const exe = t.b.addExecutable(.{ .name = name, .root_module = m });
+        exe.setLibCFile(t.o.libc);
         exe.pie = true;
         exe.link_gc_sections = true;
         return exe;
@@ -285,7 +284,7 @@ const Tree = struct {
         };
         if (m.link_objects.items.len == 0) return null;
         t.addFiles(m, &.{}, t.everyInclude());
-        return b.addLibrary(.{ .name = "headers", .root_module = m });
+        return third.static(b, t.o, "headers", m);
     }
 
     fn everyInclude(t: Tree) []const LazyPath {
@@ -397,6 +396,23 @@ fn python(b: *std.Build, script: []const u8) *std.Build.Step.Run {
     run.stdio = .inherit;
     run.has_side_effects = true;
     return run;
+}
+
+/// Debian's folders, so that no `cc` is needed to find them; null where they are elsewhere.
+fn systemLibc(b: *std.Build, target: std.Build.ResolvedTarget) ?LazyPath {
+    if (target.query.cpu_arch != null or !target.query.isNativeOs() or !target.query.isNativeAbi())
+        return null;
+    const triple = b.fmt("{t}-linux-gnu", .{target.result.cpu.arch});
+    if (!accessible(b, b.fmt("/usr/lib/{s}/crt1.o", .{triple}))) return null;
+    return b.addWriteFiles().add("libc.txt", b.fmt(
+        \\include_dir=/usr/include
+        \\sys_include_dir=/usr/include/{s}
+        \\crt_dir=/usr/lib/{s}
+        \\msvc_lib_dir=
+        \\kernel32_lib_dir=
+        \\gcc_dir=
+        \\
+    , .{ triple, triple }));
 }
 
 fn asanRuntime(b: *std.Build) []const u8 {

@@ -12,6 +12,8 @@ pub const Options = struct {
     asan: bool = false,
     tsan: bool = false,
     fuzz: bool = false,
+    /// Where the system's libc is; null lets zig ask `cc`, or take its own for another target.
+    libc: ?LazyPath = null,
 };
 
 pub const Lib = struct {
@@ -45,8 +47,9 @@ pub fn flags(b: *std.Build, o: Options, base: []const []const u8) []const []cons
     return list.items;
 }
 
-fn static(b: *std.Build, name: []const u8, m: *std.Build.Module) *Compile {
+pub fn static(b: *std.Build, o: Options, name: []const u8, m: *std.Build.Module) *Compile {
     const lib = b.addLibrary(.{ .name = name, .root_module = m });
+    lib.setLibCFile(o.libc);
     lib.link_function_sections = true;
     lib.link_data_sections = true;
     return lib;
@@ -102,7 +105,7 @@ pub fn uring(b: *std.Build, o: Options) Lib {
             .flags = flags(b, o, &(base ++ [_][]const u8{ "-ffreestanding", "-fno-builtin" })),
         });
     } else m.addCSourceFiles(.{ .root = dep.path("src"), .files = &files, .flags = flags(b, o, &base) });
-    return .{ .lib = static(b, "uring", m), .include = include };
+    return .{ .lib = static(b, o, "uring", m), .include = include };
 }
 
 pub fn hiredis(b: *std.Build, o: Options) Lib {
@@ -117,7 +120,7 @@ pub fn hiredis(b: *std.Build, o: Options) Lib {
     const include = b.addWriteFiles();
     for ([_][]const u8{ "alloc.h", "async.h", "hiredis.h", "read.h", "sds.h", "sockcompat.h" }) |h|
         _ = include.addCopyFile(dep.path(h), b.fmt("hiredis/{s}", .{h}));
-    return .{ .lib = static(b, "hiredis", m), .include = dup(b, &.{include.getDirectory()}) };
+    return .{ .lib = static(b, o, "hiredis", m), .include = dup(b, &.{include.getDirectory()}) };
 }
 
 pub fn msgpack(b: *std.Build, o: Options) Lib {
@@ -139,7 +142,7 @@ pub fn msgpack(b: *std.Build, o: Options) Lib {
         .files = &.{ "objectc.c", "unpack.c", "version.c", "vrefbuffer.c", "zone.c" },
         .flags = flags(b, o, &.{"-std=gnu99"}),
     });
-    return .{ .lib = static(b, "msgpackc", m), .include = dup(b, &.{include.getDirectory()}) };
+    return .{ .lib = static(b, o, "msgpackc", m), .include = dup(b, &.{include.getDirectory()}) };
 }
 
 /// Ed25519, SHA-256 and SHA-512, random bytes, constant-time helpers, base64 and hex; nothing else of libsodium.
@@ -211,7 +214,7 @@ pub fn sodium(b: *std.Build, o: Options) Lib {
             "sodium/version.c",
         },
     });
-    return .{ .lib = static(b, "sodium", m), .include = include };
+    return .{ .lib = static(b, o, "sodium", m), .include = include };
 }
 
 /// What only libssh needs to be told.
@@ -289,7 +292,7 @@ pub fn ssh(b: *std.Build, o: Options, so: SshOptions) Ssh {
         m.addCSourceFile(.{ .file = s.file, .flags = s.flags });
     } else m.addCSourceFile(.{ .file = source.path(b, "src/socket.c"), .flags = flags(b, o, &ssh_flags) });
     return .{
-        .lib = static(b, "ssh", m),
+        .lib = static(b, o, "ssh", m),
         .include = dup(b, &.{public.getDirectory()}),
         .internal = internal,
     };
