@@ -17,8 +17,14 @@
 
 #define CONFIG_LIST_MAX 16
 #define CONFIG_PATH_MAX 4096
+#define CONFIG_ERROR_BYTES 512
+#define CONFIG_SETTINGS_MAX 64
+#define CONFIG_LINE_SET UINT32_MAX
 
 struct config {
+	char path[CONFIG_PATH_MAX];             /* of the file, for error texts; "" without one */
+	uint32_t lines[CONFIG_SETTINGS_MAX];    /* where each setting of the table stands; 0: its default; CONFIG_LINE_SET: --set */
+
 	/* Where to listen: "ADDR:PORT", "[V6]:PORT"; at least one. listen */
 	char listen[CONFIG_LIST_MAX][128];
 	uint32_t listen_count;
@@ -75,11 +81,11 @@ struct config {
 
 void config_defaults(struct config *c);
 /* Reads a file over the defaults. 0, or -EINVAL with "file:line: what is wrong and what is known" in ret_error. */
-MUST_USE int config_load(struct config *c, const char *path, char ret_error[512]);
+MUST_USE int config_load(struct config *c, const char *path, char ret_error[CONFIG_ERROR_BYTES]);
 /* One "key=value", as from --set. */
-MUST_USE int config_set(struct config *c, const char *assignment, char ret_error[512]);
+MUST_USE int config_set(struct config *c, const char *assignment, char ret_error[CONFIG_ERROR_BYTES]);
 /* What only holds for the whole: required settings, files that must be readable, addresses that must parse. */
-MUST_USE int config_check(const struct config *c, char ret_error[512]);
+MUST_USE int config_check(const struct config *c, char ret_error[CONFIG_ERROR_BYTES]);
 /* Writes the table of settings: name, type, default, bounds, what it does. For --help-settings and docs/configuration.md. */
 void config_print_settings(void);
 
