@@ -300,27 +300,21 @@ pub fn ssh(b: *std.Build, o: Options, so: SshOptions) Ssh {
 
 const ssh_flags = [_][]const u8{ "-std=gnu99", "-D_GNU_SOURCE", "-DLIBSSH_EXPORTS", "-Wno-deprecated-declarations" };
 
+/// Without what only a client or libssh's own sockets, sftp, scp and configuration files need.
 const ssh_sources = [_][]const u8{
-    "agent.c",              "auth.c",                  "base64.c",                         "bignum.c",
-    "buffer.c",             "callbacks.c",             "channels.c",                       "client.c",
-    "config.c",             "config_parser.c",         "connect.c",                        "connector.c",
-    "crypto_common.c",      "curve25519.c",            "dh.c",                             "ecdh.c",
-    "error.c",              "getpass.c",               "gzip.c",                           "hybrid_mlkem.c",
-    "init.c",               "kdf.c",                   "kex.c",                            "known_hosts.c",
-    "knownhosts.c",         "legacy.c",                "log.c",                            "match.c",
-    "messages.c",           "misc.c",                  "mlkem.c",                          "options.c",
-    "packet.c",             "packet_cb.c",             "packet_crypt.c",                   "pcap.c",
-    "pki.c",                "pki_container_openssh.c", "pki_context.c",                    "pki_ed25519_common.c",
-    "poll.c",               "scp.c",                   "session.c",                        "sntrup761.c",
-    "string.c",             "threads.c",               "token.c",                          "ttyopts.c",
-    "wrapper.c",            "external/bcrypt_pbkdf.c", "external/blowfish.c",              "threads/noop.c",
-    "threads/pthread.c",
-    // libcrypto
-       "curve25519_crypto.c",     "dh_crypto.c",                      "ecdh_crypto.c",
-    "external/sntrup761.c", "getrandom_crypto.c",      "libcrypto.c",                      "md_crypto.c",
-    "pki_crypto.c",         "threads/libcrypto.c",
-    // ML-KEM: libssh's own copy (libcrux), since libcrypto has none before OpenSSL 3.5
-        "external/libcrux_mlkem768_sha3.c", "mlkem_native.c",
-    // server
-    "bind.c",               "bind_config.c",           "server.c",
-};
+    "agent.c",                 "auth.c",              "base64.c",          "bignum.c",                "buffer.c",
+    "callbacks.c",             "channels.c",          "client.c",          "config.c",                "config_parser.c",
+    "crypto_common.c",         "curve25519.c",        "dh.c",              "ecdh.c",                  "error.c",
+    "external/bcrypt_pbkdf.c", "external/blowfish.c", "gzip.c",            "hybrid_mlkem.c",          "init.c",
+    "kdf.c",                   "kex.c",               "knownhosts.c",      "log.c",                   "match.c",
+    "messages.c",              "misc.c",              "mlkem.c",           "options.c",               "packet.c",
+    "packet_cb.c",             "packet_crypt.c",      "pki.c",             "pki_container_openssh.c", "pki_context.c",
+    "pki_ed25519_common.c",    "poll.c",              "session.c",         "sntrup761.c",             "string.c",
+    "threads.c",               "threads/noop.c",      "threads/pthread.c", "token.c",                 "ttyopts.c",
+    "wrapper.c",
+} ++ [_][]const u8{ // over libcrypto
+    "curve25519_crypto.c", "dh_crypto.c", "ecdh_crypto.c", "external/sntrup761.c", "getrandom_crypto.c",
+    "libcrypto.c",         "md_crypto.c", "pki_crypto.c",  "threads/libcrypto.c",
+} ++ [_][]const u8{ // ML-KEM: libssh's own copy (libcrux), since libcrypto has none before OpenSSL 3.5
+    "external/libcrux_mlkem768_sha3.c", "mlkem_native.c",
+} ++ [_][]const u8{ "bind.c", "server.c" };
