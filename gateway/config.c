@@ -8,8 +8,8 @@
 
 #include "core/nearest.h"
 #include "core/yaml.h"
-#include "gateway/address.h"
 #include "gateway/limits.h"
+#include "ring/socket.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -75,7 +75,7 @@ static bool is_address(const char *text)
 	struct sockaddr_storage addr;
 	socklen_t bytes;
 
-	return address_parse(text, &addr, &bytes) == 0 && addr.ss_family != AF_UNIX;
+	return socket_address_parse(text, &addr, &bytes) == 0 && addr.ss_family != AF_UNIX;
 }
 
 static bool is_name(const char *text)
@@ -108,7 +108,7 @@ static bool is_env_pattern(const char *text)
 
 static const struct setting settings[] = {
 	{"listen", LIST(listen, listen_count, is_address), .unit = "ADDR:PORT or [V6]:PORT, numeric", .initial = "0.0.0.0:2222",
-	 .help = "Where to listen. Port 0 takes any free one."},
+	 .help = "Where to listen. Port 0 takes any free one; [::] is IPv6 alone."},
 	{"name", TEXT(name, is_name), .unit = "letters, digits and . _ -", .initial_shown = "the host name",
 	 .help = "The gateway's name in the tickets that sandboxes see and in logs."},
 	{"host_key_dir", TEXT(host_key_dir, is_path), .unit = "a folder", .initial = "/var/lib/ringgate/host_keys",
@@ -163,7 +163,7 @@ static const struct setting settings[] = {
 	{"session.rekey_s", U32(session.rekey_s), .unit = "seconds", .min = 10, .max = 604800, .zero = "never by time",
 	 .initial = "3600", .help = "New keys are agreed after so long."},
 	{"session.accept_env", LIST(session.accept_env, session.accept_env_count, is_env_pattern), .unit = "NAME or PREFIX*",
-	 .initial = "", .help = "Environment variables that clients may set besides LANG, LC_*, TERM, COLORTERM and GIT_*."},
+	 .initial = "", .help = "Environment variables that clients may set besides `LANG`, `LC_*`, `TERM`, `COLORTERM` and `GIT_*`."},
 	{"session.forward_tcp", CHOICE(session.forward_tcp, forward_choices), .initial = "loopback",
 	 .help = "Where ssh -L, -D and -W may lead: nowhere, to addresses inside the sandbox, to whatever the sandbox reaches."},
 
