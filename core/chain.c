@@ -64,14 +64,7 @@ void chain_init(struct chain *c, struct chunk_pool *pool)
 
 void chain_clear(struct chain *c)
 {
-	while (c->head) {
-		struct chunk *k = c->head;
-
-		c->head = k->next;
-		chunk_put(c->pool, k);
-	}
-	c->tail = NULL;
-	c->bytes = 0;
+	chain_consume(c, c->bytes);
 }
 
 static size_t chunk_room(const struct chunk *k)
@@ -120,6 +113,7 @@ int chain_append(struct chain *c, const void *p, size_t n)
 	const uint8_t *from = p;
 	size_t left = n;
 
+	ASSERT(!c->is_reserved);
 	while (left > 0) {
 		struct chunk *k = c->tail;
 		size_t room = chunk_room(k);
@@ -148,14 +142,17 @@ uint8_t *chain_reserve(struct chain *c, size_t want)
 	struct chunk *k = c->tail;
 
 	ASSERT(want <= sizeof(k->data));
+	ASSERT(!c->is_reserved);
 	if (!k || chunk_room(k) < want)
 		k = chain_grow(c);
+	c->is_reserved = k != NULL;
 	return k ? k->data + k->end : NULL;
 }
 
 void chain_commit(struct chain *c, size_t n)
 {
-	ASSERT(c->tail && n <= chunk_room(c->tail));
+	ASSERT(c->is_reserved && c->tail && n <= chunk_room(c->tail));
+	c->is_reserved = false;
 	c->tail->end += (uint32_t)n;
 	c->bytes += n;
 }
@@ -187,6 +184,10 @@ void chain_consume(struct chain *c, size_t n)
 			return;
 		}
 		n -= have;
+		if (k == c->tail && c->is_reserved) {
+			k->start = k->end;
+			break;
+		}
 		/* The last chunk goes too once it is empty: an idle chain holds no memory. */
 		c->head = k->next;
 		if (!c->head)

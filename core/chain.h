@@ -31,6 +31,7 @@ struct chain {
 	struct chunk_pool *pool;
 	struct chunk *head, *tail;
 	size_t bytes;
+	bool is_reserved; /* between chain_reserve and chain_commit the last chunk stays, whatever is consumed */
 };
 
 void chunk_pool_init(struct chunk_pool *p);
@@ -43,7 +44,7 @@ void chunk_pool_trim(struct chunk_pool *p, uint32_t keep);
 
 void chain_init(struct chain *c, struct chunk_pool *pool);
 
-/* Drops all bytes. */
+/* Drops all bytes; a reservation stays good. */
 void chain_clear(struct chain *c);
 
 /* Copies n bytes to the end. 0, or -ENOMEM with nothing appended. */
@@ -51,7 +52,7 @@ MUST_USE int chain_append(struct chain *c, const void *p, size_t n);
 
 /*
  * Room at the end for up to `want` contiguous bytes (want <= sizeof(chunk.data)); a new chunk is begun where the last one
- * has less. NULL when there is no memory. Bytes written there count from chain_commit on.
+ * has less. NULL when there is no memory. Bytes written there count from chain_commit on; until then nothing is appended.
  */
 MUST_USE uint8_t *chain_reserve(struct chain *c, size_t want);
 void chain_commit(struct chain *c, size_t n);

@@ -6,8 +6,8 @@
 #ifndef CORE_LIMITS_H
 #define CORE_LIMITS_H
 
-/* One chunk of a byte queue, its header included: two SSH packets of 32 KiB with room to spare. */
-#define CHUNK_BYTES (64 * 1024)
+/* One chunk of a byte queue, its header included: two whole SSH packets of 32 KiB payload. */
+#define CHUNK_BYTES (66 * 1024)
 
 /* Free chunks a pool keeps for reuse; more are given back to the system, so a burst leaves no memory behind. */
 #define CHUNK_POOL_KEEP 64
