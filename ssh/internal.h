@@ -1,0 +1,110 @@
+/*
+ * ssh/internal.h - what conn.c, auth.c, chan.c and server.c share of a connection. Private to ssh/.
+ *
+ * Together with libssh_socket.c these are the files that use libssh's internal headers; each libssh update checks them.
+ */
+#ifndef SSH_INTERNAL_H
+#define SSH_INTERNAL_H
+
+#include "ssh/conn.h"
+#include "ssh/limits.h"
+#include "ssh/packet_out.h"
+#include "ssh/wire.h"
+
+#include <libssh/callbacks.h>
+#include <libssh/libssh.h>
+
+struct conn_server {
+	char *kex, *ciphers, *macs, *host_key_algorithms, *version;
+	ssh_key host_keys[3]; /* ed25519, ecdsa, rsa; shared, never written */
+	char *fingerprints[3];
+	uint64_t rekey_bytes;
+	uint32_t rekey_s;
+	uint32_t max_bad_signatures;
+	uint32_t max_keys;
+	uint32_t max_channels;
+	uint32_t window_bytes;
+};
+
+/* One USERAUTH_REQUEST that waits for the one before it. */
+struct auth_waiting {
+	uint8_t *payload;
+	size_t bytes;
+};
+
+struct auth {
+	bool is_service_accepted;
+	bool is_asking;      /* on_auth was called, conn_auth_answer has not */
+	bool is_asking_signed;
+	bool is_done;        /* USERAUTH_SUCCESS was queued */
+	uint32_t key_count;  /* keys offered */
+	uint32_t bad_count;  /* wrong signatures */
+	uint32_t other_count; /* requests of methods that are not offered */
+	char user[AUTH_USER_MAX + 1];
+	char algorithm[64];
+	uint8_t *key;        /* of the query at hand, for PK_OK */
+	size_t key_bytes;
+	struct auth_waiting waiting[AUTH_WAITING_MAX];
+	uint32_t waiting_count;
+};
+
+/* Each side of a channel is a half-state of its own: OPEN ─► EOF ─► CLOSED, or OPEN ─► CLOSED. */
+enum half { HALF_OPEN, HALF_EOF, HALF_CLOSED };
+
+enum chan_state {
+	CHAN_OPENING, /* the client asked, the gateway has not answered */
+	CHAN_LIVE,
+};
+
+struct chan {
+	struct conn *conn;
+	void *owner;
+	uint32_t number, peer_number;
+	enum chan_state state;
+	enum half in, out;
+	uint32_t window;       /* what the client may still send */
+	uint32_t peer_window;  /* what we may still send */
+	uint32_t peer_packet;
+	bool is_tcp;
+	bool is_answering;     /* inside on_chan_open */
+	bool is_started;       /* shell, exec or subsystem was asked for */
+	bool is_start_pending; /* and not answered */
+	bool start_wants_reply;
+	uint8_t reply_count;   /* replies that wait behind that answer */
+	bool replies[CHAN_REPLIES_MAX];
+	uint32_t refusal;
+	const char *refusal_text;
+};
+
+struct conn {
+	const struct conn_server *server;
+	const struct conn_events *events;
+	void *owner;
+	ssh_session session;
+	struct ssh_packet_callbacks_struct callbacks;
+	struct auth auth;
+	struct packet_out packet;
+	struct chan **chans;
+	uint32_t chan_slots, chan_count;
+	bool is_paused, has_ended, is_feeding, was_rekeying, no_more_sessions;
+	/* Input that is not yet a whole packet, or held while paused. */
+	uint8_t *partial;
+	size_t partial_bytes, partial_size;
+};
+
+/* RFC 4254 section 5.2: the only extended data that there is. */
+#define CHAN_STDERR 1
+/* Type, channel, data type, length. */
+#define CHAN_DATA_HEAD_MAX (1 + 4 + 4 + 4)
+
+/* Sends what was packed into the session's out_buffer. 0 or -EIO, and then the connection has ended. */
+int conn_send(struct conn *c);
+void conn_end(struct conn *c, const char *reason, bool is_clean);
+
+void auth_init(struct auth *a);
+void auth_deinit(struct auth *a);
+int auth_on_packet(struct conn *c, uint8_t type, struct wire *w);
+int chan_on_packet(struct conn *c, uint8_t type, struct wire *w);
+void chan_free_all(struct conn *c);
+
+#endif

@@ -1,0 +1,32 @@
+/*
+ * ssh/limits.h - the limits of one SSH connection.
+ */
+#ifndef SSH_LIMITS_H
+#define SSH_LIMITS_H
+
+/* Payload of one CHANNEL_DATA that we take: the smallest maximum that RFC 4253 section 6.1 asks of everybody. */
+#define CHAN_PACKET_MAX (32 * 1024)
+
+/* Open channels a connection may have at most, whatever the setting. procd allows as many. */
+#define CHAN_COUNT_MAX 256
+
+/* Requests on one channel whose reply waits behind the answer to shell, exec or subsystem. */
+#define CHAN_REPLIES_MAX 64
+
+/* A user name in USERAUTH_REQUEST: a sandbox ID and "+main" are far shorter. */
+#define AUTH_USER_MAX 255
+
+/* USERAUTH_REQUESTs a client may send before the first is answered (RFC 4252 section 5.1 lets it). */
+#define AUTH_WAITING_MAX 4
+
+/* One USERAUTH_REQUEST: RSA keys of 16384 bits with their signatures fit. */
+#define AUTH_REQUEST_BYTES_MAX (16 * 1024)
+
+/* The environment variable's name and value in one request. */
+#define CHAN_ENV_NAME_MAX 256
+#define CHAN_ENV_VALUE_MAX (32 * 1024)
+
+/* The peer's version line: RFC 4253 section 4.2 says 255; libssh reads 128. An SSH packet: libssh's MAX_PACKET_LEN. */
+#define CONN_PACKET_BYTES_MAX (256 * 1024 + 64)
+
+#endif

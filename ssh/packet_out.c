@@ -1,0 +1,126 @@
+#include "config.h" /* libssh's: its internal headers need it first */
+
+#include "ssh/packet_out.h"
+
+#include "ssh/internal.h"
+#include "ssh/libssh_socket.h"
+
+#include "libssh/crypto.h"
+#include "libssh/packet.h"
+#include "libssh/priv.h"
+#include "libssh/session.h"
+#include "libssh/ssh2.h"
+#include "libssh/wrapper.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define LENGTH_BYTES 4
+#define TAG_BYTES 16
+#define PADDING_MIN 4
+#define PADDING_MAX (PADDING_MIN + 16)
+/* RFC 4344 section 3.1: rekey long before sequence numbers come round; libssh's own limit. */
+#define PACKETS_MAX (1UL << 31)
+
+/* The cipher, where packets may go this way: authenticated, no key exchange running or due, an AEAD cipher. */
+static struct ssh_cipher_struct *fast_cipher(struct conn *c)
+{
+	ssh_session s = c->session;
+	struct ssh_crypto_struct *crypto = s->current_crypto;
+	struct ssh_cipher_struct *cipher;
+
+	if (!c->auth.is_done || s->dh_handshake_state != DH_STATE_FINISHED || !crypto || crypto->used != SSH_DIRECTION_BOTH)
+		return NULL;
+	cipher = crypto->out_cipher;
+	if (!cipher->aead_encrypt || cipher->tag_size != TAG_BYTES || crypto->do_compress_out)
+		return NULL;
+	if (cipher->packets >= PACKETS_MAX ||
+	    (cipher->max_blocks != 0 && cipher->blocks + CHAN_PACKET_MAX / cipher->blocksize >= cipher->max_blocks))
+		return NULL; /* libssh's way begins the key exchange */
+	return cipher;
+}
+
+static int open_packet(struct chan *ch, bool is_error)
+{
+	struct conn *c = ch->conn;
+	struct packet_out *o = &c->packet;
+	struct wire_writer w;
+	uint8_t *p;
+
+	if (!fast_cipher(c))
+		return 0;
+	p = chain_reserve(libssh_socket_out(c->session->socket),
+			  LENGTH_BYTES + 1 + CHAN_DATA_HEAD_MAX + ch->peer_packet + PADDING_MAX + TAG_BYTES);
+	if (!p)
+		return -ENOMEM;
+	w = (struct wire_writer){.p = p + LENGTH_BYTES + 1};
+	wire_put_u8(&w, is_error ? SSH2_MSG_CHANNEL_EXTENDED_DATA : SSH2_MSG_CHANNEL_DATA);
+	wire_put_u32(&w, ch->peer_number);
+	if (is_error)
+		wire_put_u32(&w, CHAN_STDERR);
+	*o = (struct packet_out){
+		.at = p,
+		.head_bytes = (uint32_t)(w.p - p) + 4, /* the payload's length is written last */
+		.payload_max = ch->peer_packet,
+		.peer_number = ch->peer_number,
+		.is_error = is_error,
+	};
+	return 1;
+}
+
+int packet_out_append(struct chan *ch, bool is_error, const uint8_t *p, size_t n)
+{
+	struct conn *c = ch->conn;
+	struct packet_out *o = &c->packet;
+	uint32_t take;
+
+	if (o->at && (o->peer_number != ch->peer_number || o->is_error != is_error))
+		packet_out_seal(c);
+	if (!o->at) {
+		int rc = open_packet(ch, is_error);
+
+		if (rc <= 0)
+			return rc;
+	}
+	take = o->payload_max - o->payload_bytes;
+	if (take > n)
+		take = (uint32_t)n;
+	memcpy(o->at + o->head_bytes + o->payload_bytes, p, take);
+	o->payload_bytes += take;
+	if (o->payload_bytes == o->payload_max)
+		packet_out_seal(c);
+	return (int)take;
+}
+
+void packet_out_seal(struct conn *c)
+{
+	struct packet_out *o = &c->packet;
+	struct ssh_cipher_struct *cipher;
+	struct wire_writer w;
+	size_t body, padding, packet;
+	uint8_t *p = o->at;
+
+	if (!p)
+		return;
+	o->at = NULL;
+	cipher = c->session->current_crypto->out_cipher;
+	w = (struct wire_writer){.p = p + o->head_bytes - 4};
+	wire_put_u32(&w, o->payload_bytes);
+	/* The length field is not encrypted with the rest, so it does not count for the block size. */
+	body = o->head_bytes - LENGTH_BYTES - 1 + o->payload_bytes;
+	padding = cipher->blocksize - (1 + body) % cipher->blocksize;
+	if (padding < PADDING_MIN)
+		padding += cipher->blocksize;
+	packet = LENGTH_BYTES + 1 + body + padding;
+	w.p = p;
+	wire_put_u32(&w, (uint32_t)(packet - LENGTH_BYTES));
+	wire_put_u8(&w, (uint8_t)padding);
+	/* Without random bytes zeroes will do: the padding of an AEAD packet hides nothing. */
+	if (!ssh_get_random(p + packet - padding, (int)padding, 0))
+		memset(p + packet - padding, 0, padding);
+	cipher->aead_encrypt(cipher, p, p, packet, p + packet, c->session->send_seq);
+	chain_commit(libssh_socket_out(c->session->socket), packet + TAG_BYTES);
+	c->session->send_seq++;
+	cipher->packets++;
+	cipher->blocks += body / cipher->blocksize;
+}
