@@ -132,6 +132,12 @@ def random64(scratch):
     return BigFile(scratch / "random64", 64)
 
 
+@pytest.fixture(scope="session")
+def random16(scratch):
+    """16 MiB of random bytes."""
+    return BigFile(scratch / "random16", 16)
+
+
 @pytest.fixture
 def random1024(roomy):
     """1 GiB of random bytes."""

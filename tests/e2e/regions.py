@@ -6,12 +6,13 @@ Owner: whoever calls start() calls stop(); conftest's fixtures do both.
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 
 from waiting import is_alive, wait_until
 
@@ -86,7 +87,7 @@ def pipe_sha(argv, stdin_path=None, timeout=120, env=None):
     with open(stdin_path or os.devnull, "rb") as stdin, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=err,
                                    env=env, start_new_session=True)
-        timer = __import__("threading").Timer(timeout, process.kill)
+        timer = threading.Timer(timeout, process.kill)
         timer.start()
         try:
             digest, count = sha_of_stream(process.stdout)
@@ -137,11 +138,13 @@ class Region:
 
     def start(self, port=0):
         os.makedirs(self.dir, exist_ok=True)
+        region_file = os.path.join(self.state, "region.json")
+        if os.path.exists(region_file):
+            os.unlink(region_file)  # Of a runner that was killed.
         self.output = open(os.path.join(self.dir, "output"), "wb")
         self.process = subprocess.Popen(
             self.command(port), stdin=subprocess.DEVNULL, stdout=self.output,
             stderr=subprocess.STDOUT, start_new_session=True, env=self.env)
-        region_file = os.path.join(self.state, "region.json")
         Region.live.append(self)
         try:
             wait_until(lambda: os.path.exists(region_file) or self.process.poll() is not None,
@@ -258,7 +261,6 @@ class Region:
 
     def ssh_command(self, *opts):
         """For clients that take ssh as a program (git, rsync, sshfs)."""
-        import shlex
         return shlex.join(["ssh", *self.options(*opts), "-p", str(self.port)])
 
     def serves(self):
@@ -276,7 +278,3 @@ class Region:
         with open(path + ".new", "w", encoding="utf-8") as f:
             f.write(text)
         os.replace(path + ".new", path)
-
-
-def now():
-    return time.monotonic()
