@@ -415,12 +415,15 @@ fn systemLibc(b: *std.Build, target: std.Build.ResolvedTarget) ?LazyPath {
     , .{ triple, triple }));
 }
 
+/// gcc's, since zig brings none: the package libasan8, or what comes with gcc elsewhere.
 fn asanRuntime(b: *std.Build) []const u8 {
-    for ([_][]const u8{ "x86_64", "aarch64" }) |arch| {
-        const path = b.fmt("/usr/lib/{s}-linux-gnu/libasan.so.8", .{arch});
-        if (accessible(b, path)) return path;
-    }
-    return std.mem.trim(u8, b.run(&.{ "gcc", "-print-file-name=libasan.so" }), " \n");
+    const places = [_][]const u8{
+        "/usr/lib/x86_64-linux-gnu/libasan.so.8",
+        "/usr/lib/aarch64-linux-gnu/libasan.so.8",
+        "/usr/lib64/libasan.so.8",
+    };
+    for (places) |path| if (accessible(b, path)) return path;
+    return places[0];
 }
 
 fn accessible(b: *std.Build, path: []const u8) bool {
