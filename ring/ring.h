@@ -41,21 +41,23 @@ struct ring_stats {
 };
 
 /*
- * Makes a ring for the calling thread. 0, or negative errno: -ENOSYS (no io_uring in this kernel), -EPERM (forbidden: a
+ * Makes a ring. Any thread may make it and start objects on it; the thread that calls ring_run owns it from then on, and
+ * nothing happens before. 0, or negative errno: -ENOSYS (no io_uring in this kernel), -EPERM (forbidden: a
  * container's seccomp profile or kernel.io_uring_disabled), -EOPNOTSUPP (kernel older than 6.1), -ENOMEM.
  * ring_explain turns these into a sentence that says what to do.
  */
 MUST_USE int ring_new(const struct ring_options *o, struct ring **ret_ring);
+/* After ring_run returned, its streams and listeners ended, and no other ring may still post to it. NULL is fine. */
 void ring_free(struct ring *r);
 const char *ring_explain(int err);
 
-/* Runs until ring_stop; 0 or negative errno of a ring that is broken for good. */
+/* Runs until ring_stop; 0 or negative errno of a ring that is broken for good. It may be called again by the same thread. */
 MUST_USE int ring_run(struct ring *r);
 
-/* Any thread. ring_run returns after the batch at hand. */
+/* Any thread, also a signal handler. ring_run returns after the batch at hand; if it does not run, its next call does so. */
 void ring_stop(struct ring *r);
 
-/* Monotonic microseconds, read once a batch. */
+/* Monotonic microseconds, read once a batch. Before ring_run: at ring_new or the last timer_start. */
 uint64_t ring_now_us(const struct ring *r);
 
 const struct ring_stats *ring_stats(const struct ring *r);
@@ -68,10 +70,14 @@ struct timer {
 	struct list node;
 	uint64_t at_ms;
 	void (*on_fire)(struct timer *t);
+	uint16_t slot; /* private: where in the wheel it stands; 0 is nowhere */
 };
 
 void timer_init(struct timer *t, void (*on_fire)(struct timer *t));
-/* Fires once, delay_ms from now; an already started timer is moved. */
+/*
+ * Fires once, delay_ms from ring_now_us, never before; an already started timer is moved. Zero fires in the next
+ * millisecond, not in the same batch. A timer is stopped on the ring on which it was started.
+ */
 void timer_start(struct ring *r, struct timer *t, uint64_t delay_ms);
 /* Harmless when it is not started. */
 void timer_stop(struct ring *r, struct timer *t);
@@ -79,7 +85,8 @@ bool timer_is_started(const struct timer *t);
 
 /*
  * Work at the end of the batch: each deferred object runs once after all completions of the batch were handled and before
- * the submission, however often it was asked for. For flushing what several completions have queued.
+ * the submission, however often it was asked for. For flushing what several completions have queued. One that is asked for
+ * while deferred objects run still runs in the same batch (up to RING_DEFERRED_ROUNDS times round).
  */
 struct deferred {
 	struct list node;
@@ -92,8 +99,9 @@ void deferred_cancel(struct deferred *d);
 
 /*
  * Mail: one pointer to another thread's ring. Intrusive, so posting never fails; the receiver owns the mail's holder from
- * then on. on_mail runs on the receiver's thread. `from` is the poster's ring (MSG_RING) or NULL (a thread without one:
- * an eventfd wakes the receiver). Several mails cost one wake-up.
+ * then on. on_mail runs on the receiver's thread. `from` is the poster's ring (MSG_RING, sent at the end of its batch) or NULL
+ * (a thread without one: an eventfd wakes the receiver). Several mails cost one wake-up; the mails of one poster arrive in
+ * order. What is posted before ring_run waits for it.
  */
 struct mail {
 	struct mail *next;
@@ -103,19 +111,25 @@ struct mail {
 void ring_post(struct ring *to, struct ring *from, struct mail *m);
 
 /*
- * Listeners: multishot accept on a listening socket. Accepted sockets are non-blocking and close-on-exec.
- * After listener_stop no callback comes but on_stopped.
+ * Listeners: multishot accept on a listening socket. Accepted sockets are close-on-exec and, as io_uring wants them, blocking.
+ * After listener_stop no callback comes but on_stopped, from the loop.
  * When descriptors run out (EMFILE, ENFILE) the listener waits RING_ACCEPT_PAUSE_MS and goes on by itself.
  */
 struct listener {
 	struct ring *ring;
 	int fd; /* owned by the caller; the listener never closes it */
-	uint8_t state;
-	struct timer retry;
+	void *owner; /* the user's own */
 	void (*on_accept)(struct listener *l, int fd);
 	void (*on_stopped)(struct listener *l);
+	/* Private to ring/. */
+	uint8_t state;
+	bool is_armed, is_cancelled;
+	uint8_t pending_count;
+	struct timer retry;
+	struct deferred work;
 };
 
+/* owner, on_accept and on_stopped (or NULL) are set by the caller before. */
 void listener_start(struct listener *l, struct ring *r, int fd);
 void listener_stop(struct listener *l);
 
@@ -140,7 +154,10 @@ struct stream_events {
 	/* stream_connect is done: 0 or negative errno (then call stream_close). */
 	void (*on_connected)(struct stream *s, int err);
 	void (*on_closed)(struct stream *s);
-	/* After stream_detach: fd is the caller's again, with nothing in flight. err as on_recv_end when the stream had ended. */
+	/*
+	 * After stream_detach: fd is the caller's again, with nothing in flight. err is 0, or why receiving or sending had failed
+	 * (EOF is no failure). Until then on_recv, on_recv_end and the like come as before.
+	 */
 	void (*on_detached)(struct stream *s, int fd, int err);
 };
 
@@ -151,37 +168,55 @@ struct stream {
 	int fd;
 	/* Private to ring/. */
 	uint8_t state;
-	bool recv_wanted, recv_armed, recv_ended, recv_cancelling;
-	bool send_armed, send_failed, shutdown_wanted, shutdown_done;
+	bool recv_wanted, recv_armed, recv_ended, recv_cancelled;
+	bool send_armed, send_failed, send_cancelled, send_was_short;
+	bool shutdown_wanted, shutdown_done;
+	bool connect_armed, connect_cancelled;
 	uint8_t pending_count; /* operations of which a completion is still to come */
-	int detach_err;
-	struct list starved;    /* in the ring's list of streams that wait for a recv buffer */
-	struct deferred flush;
-	struct timer deadline;  /* of stream_connect */
-	struct msghdr msg;
-	struct iovec *iov;
+	uint32_t send_bytes;   /* of the send in flight */
+	int err;               /* the first failure */
+	struct list starved;   /* in the ring's list of streams that wait for a recv buffer */
+	struct deferred work;  /* brings what is in flight in line with what is wanted */
+	struct timer deadline; /* of stream_connect */
+	struct sockaddr *addr; /* of stream_connect, until it is submitted */
+	socklen_t addr_bytes;
 };
 
-/* Takes a connected socket (made non-blocking by the caller). Nothing is received before stream_recv. */
+/*
+ * Takes a connected socket. A non-blocking one is made blocking when the kernel first says EAGAIN: io_uring waits for readiness
+ * on blocking sockets only. Nothing is received before stream_recv.
+ */
 void stream_open(struct stream *s, struct ring *r, int fd, const struct stream_events *events);
 
-/* Makes a socket and connects; on_connected comes later, always, within timeout_ms (-ETIMEDOUT). */
+/*
+ * Makes a socket and connects; on_connected comes later, always (unless the stream is closed before), within timeout_ms
+ * (-ETIMEDOUT). stream_recv, stream_send may be called at once and take effect when connected.
+ */
 void stream_connect(struct stream *s, struct ring *r, const struct sockaddr *addr, socklen_t addr_bytes, uint32_t timeout_ms,
 		    const struct stream_events *events);
 
 /* Starts or pauses receiving. A paused stream may still get what was already received: one more on_recv or several. */
 void stream_recv(struct stream *s, bool is_wanted);
 
-/* Says that `out` has grown. One send goes out at the end of the batch, or when the one in flight is done. */
+/*
+ * Says that `out` has grown. One send goes out at the end of the batch, or when the one in flight is done. Bytes in `out` may be
+ * in the kernel's hands: append, never consume or clear.
+ */
 void stream_send(struct stream *s);
 
 /* FIN once `out` is empty. */
 void stream_shutdown(struct stream *s);
 
-/* Drops what is unsent, cancels, waits for every completion, closes the descriptor, then on_closed. */
+/*
+ * Drops what is unsent, cancels, waits for every completion, closes the descriptor, then on_closed, from the loop. No other
+ * callback comes. Harmless when it is closing or closed.
+ */
 void stream_close(struct stream *s);
 
-/* For the hand-over to another ring: sends what is queued, cancels recv, and gives the descriptor back by on_detached. */
+/*
+ * For the hand-over to another ring: sends what is queued, cancels recv, and gives the descriptor back by on_detached. How long
+ * that takes is the peer's choice: stream_close ends it. Only of a connected stream.
+ */
 void stream_detach(struct stream *s);
 
 #endif

@@ -1,0 +1,44 @@
+/*
+ * ring/socket.h - addresses as text, listening sockets, socket options.
+ *
+ * Addresses are numeric: nothing here asks a name server. "192.0.2.1:22", "[2001:db8::1]:22", "unix:/run/x.sock".
+ * Thread: any.
+ */
+#ifndef RING_SOCKET_H
+#define RING_SOCKET_H
+
+#include "core/check.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+/* Enough for every text of socket_address_text, its NUL included. */
+#define SOCKET_TEXT_MAX 128
+
+/* 0, or -EINVAL. */
+MUST_USE int socket_address_parse(const char *text, struct sockaddr_storage *ret_addr, socklen_t *ret_bytes);
+
+/* The same form back; an IPv4 address mapped into IPv6 as IPv4. "unknown" for other families. Returns buf. */
+const char *socket_address_text(const struct sockaddr *addr, socklen_t bytes, char *buf, size_t size);
+
+/* The far and the near end of a socket as text; "unknown" where there is none. Return buf. */
+const char *socket_peer_text(int fd, char *buf, size_t size);
+const char *socket_local_text(int fd, char *buf, size_t size);
+
+/*
+ * A socket that listens on a TCP address; with port 0 on a port that the kernel chose (see socket_local_text). Several sockets on
+ * one address share its connections (SO_REUSEPORT), one a thread. The one opened with is_first finds out whether anybody else
+ * listens there: -EADDRINUSE, which plain SO_REUSEPORT never says to the same user. "[::]" is IPv6 alone: listen on "0.0.0.0" as
+ * well for both. 0, or negative errno.
+ */
+MUST_USE int socket_listen(const char *address, bool is_first, int *ret_fd);
+
+/*
+ * TCP_NODELAY, SO_KEEPALIVE; TCP_USER_TIMEOUT and TCP_NOTSENT_LOWAT unless 0. Not TCP: nothing is done. 0 or the first error; the
+ * socket is of use all the same.
+ */
+int socket_tune(int fd, uint32_t user_timeout_ms, uint32_t notsent_lowat_bytes);
+
+#endif
