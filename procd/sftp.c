@@ -29,15 +29,15 @@ struct request {
 
 /* OPEN looks at its own flags in read-only mode, EXTENDED at its own table. WRITE is not here: see sftp_write_stream. */
 static const struct request requests[] = {
-	{SFTP_OPEN, false, sftp_on_open},	  {SFTP_CLOSE, false, sftp_on_close},
-	{SFTP_READ, false, sftp_on_read},	  {SFTP_LSTAT, false, sftp_on_lstat},
-	{SFTP_FSTAT, false, sftp_on_fstat},	  {SFTP_SETSTAT, true, sftp_on_setstat},
+	{SFTP_OPEN, false, sftp_on_open},         {SFTP_CLOSE, false, sftp_on_close},
+	{SFTP_READ, false, sftp_on_read},         {SFTP_LSTAT, false, sftp_on_lstat},
+	{SFTP_FSTAT, false, sftp_on_fstat},       {SFTP_SETSTAT, true, sftp_on_setstat},
 	{SFTP_FSETSTAT, true, sftp_on_fsetstat},  {SFTP_OPENDIR, false, sftp_on_opendir},
-	{SFTP_READDIR, false, sftp_on_readdir},	  {SFTP_REMOVE, true, sftp_on_remove},
-	{SFTP_MKDIR, true, sftp_on_mkdir},	  {SFTP_RMDIR, true, sftp_on_rmdir},
+	{SFTP_READDIR, false, sftp_on_readdir},   {SFTP_REMOVE, true, sftp_on_remove},
+	{SFTP_MKDIR, true, sftp_on_mkdir},        {SFTP_RMDIR, true, sftp_on_rmdir},
 	{SFTP_REALPATH, false, sftp_on_realpath}, {SFTP_STAT, false, sftp_on_stat},
-	{SFTP_RENAME, true, sftp_on_rename},	  {SFTP_READLINK, false, sftp_on_readlink},
-	{SFTP_SYMLINK, true, sftp_on_symlink},	  {SFTP_EXTENDED, false, sftp_on_extended},
+	{SFTP_RENAME, true, sftp_on_rename},      {SFTP_READLINK, false, sftp_on_readlink},
+	{SFTP_SYMLINK, true, sftp_on_symlink},    {SFTP_EXTENDED, false, sftp_on_extended},
 };
 
 /* The input in pieces. -EPIPE where it ends before n bytes. */

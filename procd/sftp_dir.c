@@ -180,7 +180,8 @@ int sftp_on_mkdir(struct sftp *s, uint32_t id, struct sftp_in *in)
 	sftp_get_attrs(in, &a);
 	if (in->is_bad)
 		return sftp_bad_message(s, id);
-	if (r == 0 && mkdirat(s->home_fd, s->path, (a.flags & SFTP_ATTR_PERMISSIONS) ? a.permissions & 07777 : 0777) < 0)
+	if (r == 0 &&
+	    mkdirat(s->home_fd, s->path, (a.flags & SFTP_ATTR_PERMISSIONS) ? a.permissions & 07777 : 0777) < 0)
 		r = -errno;
 	return sftp_status_errno(s, id, r);
 }

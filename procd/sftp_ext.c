@@ -32,7 +32,8 @@ static int reply_statvfs(struct sftp *s, uint32_t id, const struct statvfs *v)
 	sftp_put_u64(&o, v->f_ffree);
 	sftp_put_u64(&o, v->f_favail);
 	sftp_put_u64(&o, v->f_fsid);
-	sftp_put_u64(&o, ((v->f_flag & ST_RDONLY) ? STATVFS_RDONLY : 0) | ((v->f_flag & ST_NOSUID) ? STATVFS_NOSUID : 0));
+	sftp_put_u64(&o,
+		     ((v->f_flag & ST_RDONLY) ? STATVFS_RDONLY : 0) | ((v->f_flag & ST_NOSUID) ? STATVFS_NOSUID : 0));
 	sftp_put_u64(&o, v->f_namemax);
 	return sftp_reply_end(s, &o);
 }

@@ -26,7 +26,7 @@ struct filter {
 	int in_fd, out_fd;
 	uint8_t *in, *out;
 	size_t in_at, in_n; /* unread: in[in_at..in_n) */
-	size_t out_n;	    /* unsent: out[0..out_n) */
+	size_t out_n;       /* unsent: out[0..out_n) */
 };
 
 /* For descriptors that somebody made non-blocking. */

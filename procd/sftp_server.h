@@ -23,9 +23,9 @@ enum sftp_handle_kind { SFTP_HANDLE_FREE, SFTP_HANDLE_FILE, SFTP_HANDLE_DIR };
 struct sftp_handle {
 	enum sftp_handle_kind kind;
 	uint32_t generation; /* grows when the slot is released: an old handle never means a new file */
-	int fd;		     /* of a file */
+	int fd;              /* of a file */
 	bool is_regular;
-	DIR *dir;     /* of a folder */
+	DIR *dir;      /* of a folder */
 	int next_free; /* slot, or -1 */
 };
 
@@ -38,9 +38,9 @@ struct sftp_owner {
 struct sftp {
 	const struct sftp_io *io;
 	const struct sftp_options *options;
-	bool is_ready;	  /* INIT was answered */
+	bool is_ready;    /* INIT was answered */
 	uint32_t version; /* the client's */
-	int home_fd;	  /* where relative paths start: a folder, or AT_FDCWD */
+	int home_fd;      /* where relative paths start: a folder, or AT_FDCWD */
 	char home[PATH_MAX];
 
 	struct sftp_handle *handles;
