@@ -173,26 +173,31 @@ static int listen_on(int fd, const struct sockaddr_storage *addr, socklen_t byte
 	return err;
 }
 
-int socket_listen(const char *address, bool is_first, int *ret_fd)
+int listen_sockets(const char *address, uint32_t count, int *ret_fds)
 {
 	struct sockaddr_storage addr;
 	socklen_t bytes;
-	int fd, err = socket_address_parse(address, &addr, &bytes);
+	uint32_t made = 0;
+	int err = socket_address_parse(address, &addr, &bytes);
 
-	if (err)
-		return err;
-	if (addr.ss_family == AF_UNIX)
-		return -EAFNOSUPPORT;
-	fd = socket(addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	err = listen_on(fd, &addr, bytes, is_first);
-	if (err) {
-		(void)close(fd);
-		return err;
+	if (!err && addr.ss_family == AF_UNIX)
+		err = -EAFNOSUPPORT;
+	while (!err && made < count) {
+		int fd = socket(addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		if (fd < 0) {
+			err = -errno;
+			break;
+		}
+		err = listen_on(fd, &addr, bytes, made == 0);
+		/* Port 0 has become a number, which the others use. */
+		if (!err && getsockname(fd, (struct sockaddr *)&addr, &bytes) != 0)
+			err = -errno;
+		ret_fds[made++] = fd;
 	}
-	*ret_fd = fd;
-	return 0;
+	while (err && made > 0)
+		(void)close(ret_fds[--made]);
+	return err;
 }
 
 int socket_tune(int fd, uint32_t user_timeout_ms, uint32_t notsent_lowat_bytes)

@@ -28,12 +28,11 @@ const char *socket_peer_text(int fd, char *buf, size_t size);
 const char *socket_local_text(int fd, char *buf, size_t size);
 
 /*
- * A socket that listens on a TCP address; with port 0 on a port that the kernel chose (see socket_local_text). Several sockets on
- * one address share its connections (SO_REUSEPORT), one a thread. The one opened with is_first finds out whether anybody else
- * listens there: -EADDRINUSE, which plain SO_REUSEPORT never says to the same user. "[::]" is IPv6 alone: listen on "0.0.0.0" as
- * well for both. 0, or negative errno.
+ * `count` sockets that listen on one TCP address and share its connections (SO_REUSEPORT), one a thread; with port 0 all on the
+ * one port that the kernel chose. A port that anybody else listens on is -EADDRINUSE, which plain SO_REUSEPORT never says to the
+ * same user. "[::]" is IPv6 alone: listen on "0.0.0.0" as well for both. 0, or negative errno with nothing left open.
  */
-MUST_USE int socket_listen(const char *address, bool is_first, int *ret_fd);
+MUST_USE int listen_sockets(const char *address, uint32_t count, int *ret_fds);
 
 /*
  * TCP_NODELAY, SO_KEEPALIVE; TCP_USER_TIMEOUT and TCP_NOTSENT_LOWAT unless 0. Not TCP: nothing is done. 0 or the first error; the
