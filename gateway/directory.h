@@ -42,6 +42,7 @@ struct key_query {
 	struct grant grants[GRANTS_MAX];
 	uint32_t grant_count;
 	char reason[REASON_MAX];
+	void *owner;   /* the asker's own */
 	void *pending; /* the directory's own */
 };
 
@@ -67,6 +68,7 @@ struct route_query {
 	enum verdict verdict;
 	struct route route;
 	char reason[REASON_MAX];
+	void *owner;
 	void *pending;
 };
 
@@ -89,7 +91,10 @@ struct directory_ops {
  * wrong. 0 or negative errno.
  */
 MUST_USE int static_directory_new(const char *path, struct directory **ret_directory, char ret_error[256]);
-/* 1: new content taken; 0: the file is unchanged; negative errno: unreadable or wrong, the old content stays. Any thread. */
+/*
+ * 1: new content taken; 0: the file is unchanged; negative errno: unreadable or wrong, the old content stays. -EALREADY: it is
+ * still wrong as the call before has told, with the same ret_error. Any thread.
+ */
 MUST_USE int static_directory_reload(struct directory *d, char ret_error[256]);
 
 #endif
