@@ -30,7 +30,8 @@ const char *socket_local_text(int fd, char *buf, size_t size);
 /*
  * `count` sockets that listen on one TCP address and share its connections (SO_REUSEPORT), one a thread; with port 0 all on the
  * one port that the kernel chose. A port that anybody else listens on is -EADDRINUSE, which plain SO_REUSEPORT never says to the
- * same user. "[::]" is IPv6 alone: listen on "0.0.0.0" as well for both. 0, or negative errno with nothing left open.
+ * same user. "[::]" is IPv6 alone: listen on "0.0.0.0" as well for both. 0, or negative errno with nothing left open
+ * and nothing of use in ret_fds.
  */
 MUST_USE int listen_sockets(const char *address, uint32_t count, int *ret_fds);
 
