@@ -1,0 +1,55 @@
+/*
+ * gateway/limits.h - the gateway's own limits that are no settings, with their reasons.
+ */
+#ifndef GATEWAY_LIMITS_H
+#define GATEWAY_LIMITS_H
+
+/* First receive window of a channel, all that may be held while its sandbox is being reached. */
+#define LINK_WINDOW_FIRST (64 * 1024)
+
+/* Credit that a channel gives procd with OPEN, and to which use raises it: twice what a loopback or a 10 Gbit/s link needs. */
+#define LINK_CREDIT_FIRST (64 * 1024)
+#define LINK_CREDIT_MAX (1024 * 1024)
+
+/* However many channels share the connection, each gets at least this much: one SSH packet. */
+#define LINK_CREDIT_MIN (32 * 1024)
+
+/* Credit granted to procd and bytes not yet taken by the client's socket, over all channels of a connection. */
+#define SESSION_DOWN_BUDGET (1024 * 1024)
+
+/* Receive windows of all channels of a connection: what may be held at most when procd stalls. */
+#define SESSION_UP_BUDGET (8 * 1024 * 1024)
+
+/* The client is not read while more than this waits for its socket (a flood of requests whose replies it does not read). */
+#define SESSION_OUT_MAX (2 * 1024 * 1024)
+
+/* The client's windows are not opened while more than this waits for procd's socket. */
+#define PROCD_OUT_MAX (512 * 1024)
+
+/* A credit from procd beyond this makes no sense. */
+#define PROCD_CREDIT_MAX (64 * 1024 * 1024)
+
+/* Environment of one channel, names and values: as procd's limit. */
+#define LINK_ENV_BYTES (128 * 1024)
+/* Terminal name and encoded modes of a pty. */
+#define LINK_TERM_MAX 128
+#define LINK_MODES_MAX 2048
+/* A command: under the kernel's limit for one argument. */
+#define LINK_COMMAND_MAX (128 * 1024 - 1)
+
+/* Farewell messages leave within this, or are dropped. */
+#define SESSION_LINGER_MS 3000
+
+/* Buffers of a connection that rests are given back after this. */
+#define SESSION_REST_MS 5000
+
+/* Live sessions end with a message and may take this long at SIGTERM. */
+#define SHUTDOWN_MS 5000
+
+#define WORKERS_MAX 256
+#define HANDSHAKERS_MAX 64
+
+/* The exit status that says: the gateway could not reach the sandbox. */
+#define EXIT_UNREACHABLE 254
+
+#endif

@@ -1,0 +1,39 @@
+/*
+ * gateway/link_setup.h - what a channel's client asked for before its program starts: pty, environment, and what to run.
+ *
+ * Owner:  the link, until OPEN was sent.
+ */
+#ifndef GATEWAY_LINK_SETUP_H
+#define GATEWAY_LINK_SETUP_H
+
+#include "core/check.h"
+#include "gateway/config.h"
+#include "gateway/limits.h"
+#include "ssh/conn.h"
+#include "upstream/procd/frame.h"
+
+struct link_setup {
+	const char *kind; /* shell, exec, subsystem, tcp */
+	struct frame_open_options options;
+	/* Owned copies behind the options. */
+	struct frame_env env[FRAME_ENV_MAX];
+	size_t env_bytes;
+	uint8_t *term, *modes, *value, *originator;
+};
+
+struct link_setup *link_setup_new(void);
+void link_setup_free(struct link_setup *s);
+
+/* The request's content, copied. False: too large, not allowed, or no memory. */
+MUST_USE bool link_setup_pty(struct link_setup *s, const struct chan_request *r);
+MUST_USE bool link_setup_env(struct link_setup *s, const struct config *c, const struct chan_request *r);
+MUST_USE bool link_setup_start(struct link_setup *s, const struct chan_request *r);
+MUST_USE bool link_setup_tcp(struct link_setup *s, const struct chan_open *o);
+
+/* True for the server side of the old scp protocol: `scp -t …` or `scp -f …`. */
+bool command_is_legacy_scp(struct bytes command);
+
+/* Is this an address of the sandbox itself: localhost, 127.0.0.0/8, ::1, or nothing? */
+bool host_is_loopback(struct bytes host);
+
+#endif

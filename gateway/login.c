@@ -1,0 +1,219 @@
+/*
+ * A probe asks only "is this key known?"; its answer depends on the key alone. A verified signature asks that again, then
+ * whether one of the key's grants may enter the sandbox. Every no is the same FAILURE.
+ */
+#include "gateway/login.h"
+
+#include "core/log.h"
+#include "gateway/pubkey.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A few dropped connections a second are one line in the log. */
+#define DROP_LOG_US 1000000
+
+static void log_drops(struct handshaker *h, const char *why)
+{
+	uint64_t now = ring_now_us(h->ring);
+
+	h->drops_unlogged++;
+	if (now - h->drop_logged_us < DROP_LOG_US)
+		return;
+	log_event(LOG_WARN, "drop", LOG_STR("reason", why), LOG_U64("count", h->drops_unlogged));
+	h->drop_logged_us = now;
+	h->drops_unlogged = 0;
+}
+
+static uint32_t random_below(uint32_t n)
+{
+	uint32_t r;
+
+	proof_random(&r, sizeof(r));
+	return r % n;
+}
+
+bool login_admits(struct handshaker *h)
+{
+	struct server *s = h->server;
+	const struct config *c = s->config;
+	uint32_t now = atomic_load(&s->counters.unauthenticated_count);
+	uint32_t begin = c->login.start_begin, full = c->login.start_full, rate = c->login.start_rate;
+
+	atomic_fetch_add(&s->counters.accepted, 1);
+	if (atomic_load(&s->counters.session_count) >= c->session.max_sessions) {
+		atomic_fetch_add(&s->counters.dropped_full, 1);
+		log_drops(h, "session.max_sessions is reached");
+		return false;
+	}
+	if (now < begin)
+		return true;
+	if (now < full && full > begin)
+		rate += (100 - rate) * (now - begin) / (full - begin);
+	else
+		rate = 100;
+	if (random_below(100) >= rate)
+		return true;
+	atomic_fetch_add(&s->counters.dropped_early, 1);
+	log_drops(h, "too many unauthenticated connections");
+	return false;
+}
+
+bool login_sandbox_of(const char *user, char ret_sandbox[SANDBOX_ID_MAX + 1])
+{
+	size_t n = strcspn(user, "+");
+
+	if (user[n] && strcmp(user + n, "+main") != 0)
+		return false;
+	if (n == 0 || n > SANDBOX_ID_MAX || user[0] == '-' || user[n - 1] == '-')
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		char ch = user[i];
+
+		if (!((ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '-'))
+			return false;
+	}
+	memcpy(ret_sandbox, user, n);
+	ret_sandbox[n] = 0;
+	return true;
+}
+
+static void answer(struct session *s, bool is_yes)
+{
+	conn_auth_answer(s->conn, is_yes);
+	session_flush(s);
+}
+
+static void denied(struct session *s, const char *why)
+{
+	struct login *l = s->login;
+
+	atomic_fetch_add(&s->server->counters.auth_denied, 1);
+	log_event(LOG_INFO, "auth", LOG_STR("session", s->id), LOG_STR("result", "denied"), LOG_STR("why", why),
+		  LOG_STR("user", l->user), LOG_STR("key", s->fingerprint), LOG_STR("client", s->address));
+	answer(s, false);
+}
+
+static void unavailable(struct session *s, const char *reason)
+{
+	log_event(LOG_WARN, "auth", LOG_STR("session", s->id), LOG_STR("result", "unavailable"), LOG_STR("why", reason),
+		  LOG_STR("user", s->login->user), LOG_STR("client", s->address));
+	session_disconnect(s, DISCONNECT_SERVICE_NOT_AVAILABLE, "temporarily unavailable; try again in a moment");
+}
+
+static void enter(struct session *s)
+{
+	const struct route *r = &s->login->route.route;
+	const char *kex, *cipher;
+
+	s->route = *r;
+	conn_algorithms(s->conn, &kex, &cipher);
+	atomic_fetch_add(&s->server->counters.auth_good, 1);
+	log_event(LOG_INFO, "auth", LOG_STR("session", s->id), LOG_STR("result", "accepted"), LOG_STR("sandbox", r->sandbox),
+		  LOG_STR("user", r->grant.user), LOG_STR("team", r->grant.team), LOG_STR("key", s->fingerprint),
+		  LOG_STR("client", s->address), LOG_STR("version", conn_client_version(s->conn)), LOG_STR("kex", kex),
+		  LOG_STR("cipher", cipher));
+	answer(s, true);
+}
+
+static void on_route(struct route_query *q)
+{
+	struct login *l = CONTAINER_OF(q, struct login, route);
+	struct session *s = q->owner;
+
+	l->is_route_pending = false;
+	switch (q->verdict) {
+	case VERDICT_YES:
+	case VERDICT_WAKING:
+		enter(s);
+		break;
+	case VERDICT_NO:
+		denied(s, "no such sandbox, or not for this user");
+		break;
+	case VERDICT_UNAVAILABLE:
+		unavailable(s, q->reason);
+		break;
+	}
+}
+
+static void ask_route(struct session *s)
+{
+	struct login *l = s->login;
+
+	if (!login_sandbox_of(l->user, l->route.sandbox)) {
+		denied(s, "the user name is no sandbox ID");
+		return;
+	}
+	memcpy(l->route.fingerprint, s->fingerprint, sizeof(l->route.fingerprint));
+	l->route.grants = l->key.grants;
+	l->route.grant_count = l->key.grant_count;
+	l->route.is_retry = false;
+	l->route.ring = s->ring;
+	l->route.on_done = on_route;
+	l->route.owner = s;
+	l->is_route_pending = true;
+	s->server->directory->ops->route_find(s->server->directory, &l->route);
+}
+
+static void on_key(struct key_query *q)
+{
+	struct login *l = CONTAINER_OF(q, struct login, key);
+	struct session *s = q->owner;
+
+	l->is_key_pending = false;
+	if (q->verdict == VERDICT_UNAVAILABLE)
+		unavailable(s, q->reason);
+	else if (q->verdict != VERDICT_YES && l->is_signed)
+		denied(s, "unknown key");
+	else if (q->verdict != VERDICT_YES)
+		answer(s, false);
+	else if (l->is_signed)
+		ask_route(s);
+	else
+		answer(s, true);
+}
+
+void login_on_auth(struct session *s, const struct auth_query *q)
+{
+	struct login *l = s->login;
+
+	l->is_signed = q->is_signed;
+	snprintf(l->user, sizeof(l->user), "%s", q->user);
+	pubkey_fingerprint(q->key, s->fingerprint);
+	memcpy(l->key.fingerprint, s->fingerprint, sizeof(l->key.fingerprint));
+	l->key.ring = s->ring;
+	l->key.on_done = on_key;
+	l->key.owner = s;
+	l->is_key_pending = true;
+	s->server->directory->ops->key_find(s->server->directory, &l->key);
+}
+
+void login_on_auth_failure(struct session *s, enum auth_failure why, const char *detail)
+{
+	struct counters *n = &s->server->counters;
+	_Atomic uint64_t *counter[] = {
+		[AUTH_BAD_REQUEST] = &n->auth_bad_request,
+		[AUTH_BAD_KEY] = &n->auth_bad_key,
+		[AUTH_BAD_SIGNATURE] = &n->auth_bad_signature,
+		[AUTH_NO_METHOD] = &n->auth_no_method,
+	};
+
+	atomic_fetch_add(counter[why], 1);
+	log_event(LOG_INFO, "auth", LOG_STR("session", s->id), LOG_STR("result", "refused"), LOG_STR("why", detail),
+		  LOG_STR("client", s->address));
+}
+
+void login_free(struct session *s)
+{
+	struct login *l = s->login;
+
+	if (!l)
+		return;
+	if (l->is_key_pending)
+		s->server->directory->ops->key_cancel(s->server->directory, &l->key);
+	if (l->is_route_pending)
+		s->server->directory->ops->route_cancel(s->server->directory, &l->route);
+	free(l);
+	s->login = NULL;
+}

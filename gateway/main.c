@@ -1,0 +1,314 @@
+/*
+ * ringgate: flags, configuration, signals. The work is in server.c's threads.
+ */
+#include "core/log.h"
+#include "gateway/config.h"
+#include "gateway/host_keys.h"
+#include "gateway/server.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#define VERSION "0.1.0"
+#define SETS_MAX 64
+
+enum { EXIT_USAGE = 2 };
+
+struct flags {
+	const char *config_path, *ready_path;
+	const char *sets[SETS_MAX];
+	int set_count;
+	bool is_check;
+};
+
+static void print_help(void)
+{
+	puts("ringgate: a region's SSH entrance to sandboxes.\n"
+	     "\n"
+	     "usage: ringgate [--config FILE] [--set KEY=VALUE]... [--check] [--ready-file FILE]\n"
+	     "\n"
+	     "  --config FILE      settings, YAML; see docs/configuration.md\n"
+	     "  --set KEY=VALUE    one setting, over the file's; may be repeated\n"
+	     "  --check            read and check everything, then exit: 0 good, 1 not\n"
+	     "  --ready-file FILE  written once connections are accepted: the addresses and host key fingerprints, JSON\n"
+	     "  --help-settings    list every setting with its default and bounds\n"
+	     "  --version          print the version\n"
+	     "  --help             this text\n"
+	     "\n"
+	     "signals: SIGTERM and SIGINT end live sessions with a message and exit 0; SIGHUP reopens the log and reads the\n"
+	     "directory again.\n"
+	     "exit status: 0 ended or checked well; 1 could not start, or lost what it needs; 2 wrong usage.");
+}
+
+static int parse_flags(int argc, char **argv, struct flags *f)
+{
+	static const struct option options[] = {
+		{"config", required_argument, NULL, 'c'},    {"set", required_argument, NULL, 's'},
+		{"check", no_argument, NULL, 'k'},           {"ready-file", required_argument, NULL, 'r'},
+		{"help-settings", no_argument, NULL, 'S'},   {"version", no_argument, NULL, 'V'},
+		{"help", no_argument, NULL, 'h'},            {0},
+	};
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (opt) {
+		case 'c':
+			f->config_path = optarg;
+			break;
+		case 's':
+			if (f->set_count == SETS_MAX) {
+				fprintf(stderr, "ringgate: more than %d times --set: use a file\n", SETS_MAX);
+				return EXIT_USAGE;
+			}
+			f->sets[f->set_count++] = optarg;
+			break;
+		case 'k':
+			f->is_check = true;
+			break;
+		case 'r':
+			f->ready_path = optarg;
+			break;
+		case 'S':
+			config_print_settings();
+			return -1;
+		case 'V':
+			puts("ringgate " VERSION);
+			return -1;
+		case 'h':
+			print_help();
+			return -1;
+		default:
+			fprintf(stderr, "ringgate: see --help\n");
+			return EXIT_USAGE;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "ringgate: unexpected argument '%s'; see --help\n", argv[optind]);
+		return EXIT_USAGE;
+	}
+	return 0;
+}
+
+static int fail(const char *text)
+{
+	fprintf(stderr, "ringgate: %s\n", text);
+	return EXIT_FAILURE;
+}
+
+static int load_config(const struct flags *f, struct config *c, char error[512])
+{
+	config_defaults(c);
+	if (f->config_path && config_load(c, f->config_path, error) < 0)
+		return -1;
+	for (int i = 0; i < f->set_count; i++)
+		if (config_set(c, f->sets[i], error) < 0)
+			return -1;
+	return config_check(c, error);
+}
+
+/* The gateway's own key towards procd; made on first start. */
+static int load_secret(const struct config *c, struct proof_secret *ret_secret, char error[512])
+{
+	struct proof_public public_key;
+	char text[PROOF_PUBLIC_TEXT_MAX];
+	int rc = proof_secret_load(c->procd_key_file, ret_secret);
+
+	if (rc == -ENOENT) {
+		rc = proof_keygen(c->procd_key_file, &public_key);
+		if (rc == 0) {
+			proof_public_format(&public_key, text);
+			log_event(LOG_INFO, "procd_key_made", LOG_STR("file", c->procd_key_file), LOG_STR("public", text));
+			rc = proof_secret_load(c->procd_key_file, ret_secret);
+		}
+	}
+	if (rc < 0)
+		snprintf(error, 512, "procd_key_file %s: %s%s", c->procd_key_file, strerror(-rc),
+			 rc == -EACCES ? " (only its owner may read it: chmod 600)" : "");
+	return rc;
+}
+
+static int make_conn_server(const struct config *c, struct conn_server **ret_server, char error[512])
+{
+	static const char *const types[] = {"ed25519", "ecdsa", "rsa"};
+	char paths[3][CONFIG_PATH_MAX + 64];
+	struct conn_server_options o = {
+		.kex = c->crypto.kex,
+		.ciphers = c->crypto.ciphers,
+		.macs = c->crypto.macs,
+		.host_key_algorithms = c->crypto.host_keys,
+		.rekey_bytes = c->session.rekey_bytes,
+		.rekey_s = c->session.rekey_s,
+		.max_bad_signatures = c->login.max_bad_signatures,
+		.max_keys = c->login.max_keys,
+		.max_channels = c->session.max_channels,
+		.window_bytes = LINK_WINDOW_FIRST,
+		.version = "ringgate_" VERSION,
+	};
+	char short_error[256];
+
+	for (int i = 0; i < 3; i++) {
+		if (host_key_path(c->host_key_dir, types[i], paths[i], sizeof(paths[i])) < 0) {
+			snprintf(error, 512, "host_key_dir: the path is too long");
+			return -ENAMETOOLONG;
+		}
+		o.host_key_paths[i] = paths[i];
+	}
+	if (conn_server_new(&o, ret_server, short_error) < 0) {
+		snprintf(error, 512, "%s", short_error);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* Thousands of sockets: as many descriptors as the system lets us have. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+		l.rlim_cur = l.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &l);
+	}
+}
+
+/* Written whole and then renamed: who waits for it never sees a part. */
+static int write_ready_file(const char *path, const struct server *s)
+{
+	char part[CONFIG_PATH_MAX + 8], address[128];
+	FILE *f;
+
+	if (snprintf(part, sizeof(part), "%s.part", path) >= (int)sizeof(part))
+		return -ENAMETOOLONG;
+	f = fopen(part, "w");
+	if (!f)
+		return -errno;
+	fprintf(f, "{\"listen\": [");
+	for (uint32_t i = 0; server_address(s, i, address, sizeof(address)); i++)
+		fprintf(f, "%s\"%s\"", i ? ", " : "", address);
+	fprintf(f, "], \"host_keys\": [");
+	for (int i = 0; conn_server_fingerprint(s->conn_server, i); i++)
+		fprintf(f, "%s\"%s\"", i ? ", " : "", conn_server_fingerprint(s->conn_server, i));
+	fprintf(f, "]}\n");
+	if (fclose(f) != 0 || rename(part, path) != 0)
+		return -errno;
+	return 0;
+}
+
+static void reload_directory(struct server *s, bool is_asked)
+{
+	char error[256];
+	int rc = static_directory_reload(s->directory, error);
+
+	if (rc == 1)
+		log_event(LOG_INFO, "directory", LOG_STR("result", "read again"));
+	else if (rc < 0)
+		log_event(LOG_ERROR, "directory", LOG_STR("result", "kept the old content"), LOG_STR("error", error));
+	else if (is_asked)
+		log_event(LOG_INFO, "directory", LOG_STR("result", "unchanged"));
+}
+
+/* Main's own work: signals, and the directory file looked at now and then. Returns at SIGTERM or SIGINT. */
+static void wait_for_end(struct server *s, const sigset_t *signals)
+{
+	struct timespec interval = {.tv_sec = s->config->directory_check_s ? s->config->directory_check_s : 3600};
+
+	for (;;) {
+		int sig = sigtimedwait(signals, NULL, &interval);
+
+		if (sig == SIGTERM || sig == SIGINT) {
+			log_event(LOG_INFO, "stop", LOG_STR("signal", sig == SIGTERM ? "TERM" : "INT"));
+			return;
+		}
+		if (sig == SIGHUP)
+			log_reopen();
+		if (sig == SIGHUP || s->config->directory_check_s > 0)
+			reload_directory(s, sig == SIGHUP);
+	}
+}
+
+static void log_start_line(const struct server *s)
+{
+	char address[128];
+
+	for (uint32_t i = 0; server_address(s, i, address, sizeof(address)); i++)
+		log_event(LOG_INFO, "listen", LOG_STR("address", address), LOG_U64("workers", s->worker_count),
+			  LOG_U64("handshake_threads", s->handshaker_count), LOG_STR("version", VERSION));
+}
+
+static int run(struct server *s, const struct flags *f, char error[512])
+{
+	sigset_t signals;
+	int rc;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	raise_descriptor_limit();
+	rc = server_start(s, error);
+	if (rc == 0) {
+		log_start_line(s);
+		if (f->ready_path)
+			rc = write_ready_file(f->ready_path, s);
+		if (rc < 0)
+			snprintf(error, 512, "--ready-file %s: %s", f->ready_path, strerror(-rc));
+		else
+			wait_for_end(s, &signals);
+	}
+	server_stop(s);
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	static struct config config;
+	static struct server server;
+	struct flags flags = {0};
+	struct log_options log_options;
+	char error[512] = "";
+	int rc = parse_flags(argc, argv, &flags);
+
+	if (rc != 0)
+		return rc < 0 ? EXIT_SUCCESS : rc;
+	if (load_config(&flags, &config, error) < 0)
+		return fail(error);
+	if (proof_init() < 0)
+		return fail("libsodium does not start");
+	server.config = &config;
+	if (static_directory_new(config.directory, &server.directory, error) < 0)
+		return fail(error);
+	if (flags.is_check) {
+		puts("ringgate: the configuration is good");
+		return EXIT_SUCCESS;
+	}
+	log_options = (struct log_options){.level = config.log.level, .format = config.log.format, .path = config.log.file};
+	if (log_start(&log_options) < 0) {
+		snprintf(error, sizeof(error), "log.file %s: %s", config.log.file, strerror(errno));
+		return fail(error);
+	}
+	rc = host_keys_ensure(config.host_key_dir, error);
+	if (rc == 0)
+		rc = load_secret(&config, &server.secret, error);
+	if (rc == 0)
+		rc = make_conn_server(&config, &server.conn_server, error);
+	if (rc == 0)
+		rc = run(&server, &flags, error);
+	if (rc < 0)
+		log_event(LOG_ERROR, "end", LOG_STR("error", error));
+	else
+		log_event(LOG_INFO, "end", LOG_STR("result", "clean"));
+	conn_server_free(server.conn_server);
+	server.directory->ops->free(server.directory);
+	proof_secret_wipe(&server.secret);
+	log_stop();
+	return rc < 0 ? fail(error) : EXIT_SUCCESS;
+}

@@ -1,0 +1,409 @@
+#include "gateway/session.h"
+
+#include "core/log.h"
+#include "gateway/login.h"
+#include "ring/socket.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Little is kept unsent in the kernel, so that a keystroke's echo never waits behind a copy. */
+#define CLIENT_NOTSENT_LOWAT (128 * 1024)
+
+static const bool phase_allowed[4][4] = {
+	[SESSION_LOGIN] = {[SESSION_MOVING] = true, [SESSION_CLOSING] = true},
+	[SESSION_MOVING] = {[SESSION_LIVE] = true, [SESSION_CLOSING] = true},
+	[SESSION_LIVE] = {[SESSION_CLOSING] = true},
+};
+
+static const struct stream_events client_events;
+static const struct conn_events conn_events;
+static void on_timer(struct timer *t);
+
+/* The only writer of s->phase. */
+static void session_move(struct session *s, enum session_phase to)
+{
+	ASSERT(phase_allowed[s->phase][to]);
+	s->phase = to;
+}
+
+static void hex(const uint8_t *p, size_t n, char *ret_text)
+{
+	for (size_t i = 0; i < n; i++)
+		sprintf(ret_text + 2 * i, "%02x", p[i]);
+}
+
+static void uncount_unauthenticated(struct session *s)
+{
+	if (!s->is_counted_unauthenticated)
+		return;
+	s->is_counted_unauthenticated = false;
+	atomic_fetch_sub(&s->server->counters.unauthenticated_count, 1);
+}
+
+void session_start(struct handshaker *h, int fd)
+{
+	struct session *s = calloc(1, sizeof(*s));
+	uint8_t id[PROOF_SESSION_BYTES];
+
+	if (!s || !(s->login = calloc(1, sizeof(*s->login)))) {
+		free(s);
+		close(fd);
+		return;
+	}
+	s->server = h->server;
+	s->handshaker = h;
+	s->ring = h->ring;
+	s->started_us = s->heard_us = ring_now_us(h->ring);
+	proof_random(id, sizeof(id));
+	hex(id, sizeof(id), s->id);
+	socket_peer_text(fd, s->address, sizeof(s->address));
+	(void)socket_tune(fd, s->server->config->session.tcp_user_timeout_ms, CLIENT_NOTSENT_LOWAT);
+	timer_init(&s->timer, on_timer);
+	bridge_init(&s->bridge, s);
+	stream_open(&s->client, h->ring, fd, &client_events);
+	s->conn = conn_new(s->server->conn_server, &conn_events, s, &s->client.out);
+	list_add_tail(&h->sessions, &s->node);
+	s->is_counted_unauthenticated = true;
+	atomic_fetch_add(&s->server->counters.unauthenticated_count, 1);
+	atomic_fetch_add(&s->server->counters.session_count, 1);
+	log_event(LOG_INFO, "connect", LOG_STR("session", s->id), LOG_STR("client", s->address));
+	if (!s->conn) {
+		session_close(s, "out of memory");
+		return;
+	}
+	timer_start(s->ring, &s->timer, (uint64_t)s->server->config->login.grace_s * 1000);
+	stream_recv(&s->client, true);
+	stream_send(&s->client);
+}
+
+static void session_free(struct session *s)
+{
+	list_del(&s->node);
+	uncount_unauthenticated(s);
+	atomic_fetch_sub(&s->server->counters.session_count, 1);
+	atomic_fetch_add(&s->server->counters.sessions_ended, 1);
+	if (s->worker)
+		atomic_fetch_sub(&s->worker->session_count, 1);
+	conn_free(s->conn);
+	bridge_deinit(&s->bridge);
+	free(s);
+}
+
+static void close_client(struct session *s)
+{
+	timer_stop(s->ring, &s->timer);
+	stream_close(&s->client);
+}
+
+static void free_when_closed(struct session *s)
+{
+	if (s->is_client_closed && bridge_is_closed(&s->bridge))
+		session_free(s);
+}
+
+static void log_end(struct session *s)
+{
+	uint64_t now = ring_now_us(s->ring);
+
+	log_event(LOG_INFO, "end", LOG_STR("session", s->id), LOG_STR("reason", s->end_reason), LOG_STR("client", s->address),
+		  LOG_STR("sandbox", s->route.sandbox), LOG_STR("user", s->route.grant.user),
+		  LOG_F3("seconds", (double)(now - s->started_us) / 1e6), LOG_U64("bytes_in", s->bytes_from_client),
+		  LOG_U64("bytes_out", s->bytes_to_client), LOG_U64("channels", s->bridge.opened_count));
+}
+
+void session_close(struct session *s, const char *reason)
+{
+	if (s->phase == SESSION_CLOSING)
+		return;
+	session_move(s, SESSION_CLOSING);
+	snprintf(s->end_reason, sizeof(s->end_reason), "%s", reason);
+	log_end(s);
+	login_free(s);
+	uncount_unauthenticated(s);
+	bridge_close(&s->bridge);
+	if (s->conn)
+		conn_flush(s->conn);
+	/* What the client should still read goes out first; he sends nothing that we would heed. */
+	if (s->client.out.bytes > 0) {
+		timer_start(s->ring, &s->timer, SESSION_LINGER_MS);
+		stream_send(&s->client);
+	} else {
+		close_client(s);
+	}
+}
+
+void session_disconnect(struct session *s, uint32_t code, const char *text)
+{
+	if (s->phase == SESSION_CLOSING)
+		return;
+	if (s->conn && !conn_has_ended(s->conn))
+		conn_disconnect(s->conn, code, text); /* closes by on_end */
+	else
+		session_close(s, text);
+}
+
+void session_flush(struct session *s)
+{
+	conn_flush(s->conn);
+	if (s->client.out.bytes > 0)
+		stream_send(&s->client);
+	/* A client that floods requests and does not read the replies is not read either. */
+	if (!s->is_recv_paused && s->phase == SESSION_LIVE && s->client.out.bytes > SESSION_OUT_MAX) {
+		s->is_recv_paused = true;
+		stream_recv(&s->client, false);
+	}
+}
+
+void session_bridge_closed(struct session *s)
+{
+	if (s->phase == SESSION_CLOSING)
+		free_when_closed(s);
+}
+
+/* --- hand-over --- */
+
+static void on_mail(struct ring *r, struct mail *m)
+{
+	struct session *s = CONTAINER_OF(m, struct session, mail);
+
+	(void)r;
+	session_adopt(s->worker, s);
+}
+
+static void hand_over(struct session *s)
+{
+	timer_stop(s->ring, &s->timer);
+	login_free(s);
+	uncount_unauthenticated(s);
+	session_move(s, SESSION_MOVING);
+	s->authenticated_us = ring_now_us(s->ring);
+	conn_pause(s->conn, true);
+	stream_detach(&s->client);
+}
+
+static void on_detached(struct stream *st, int fd, int err)
+{
+	struct session *s = CONTAINER_OF(st, struct session, client);
+	struct worker *w = server_pick_worker(s->server);
+
+	list_del(&s->node);
+	s->moved_fd = fd;
+	s->worker = w;
+	(void)err; /* an end is seen again by the worker's recv */
+	atomic_fetch_add(&w->session_count, 1);
+	s->mail.on_mail = on_mail;
+	ring_post(w->ring, s->ring, &s->mail);
+}
+
+void session_adopt(struct worker *w, struct session *s)
+{
+	s->handshaker = NULL;
+	s->ring = w->ring;
+	list_add_tail(&w->sessions, &s->node);
+	stream_open(&s->client, w->ring, s->moved_fd, &client_events);
+	s->moved_fd = -1;
+	conn_move(s->conn, &s->client.out);
+	session_move(s, SESSION_LIVE);
+	s->heard_us = ring_now_us(w->ring);
+	timer_start(w->ring, &s->timer, SESSION_REST_MS);
+	stream_recv(&s->client, true);
+	if (atomic_load(&s->server->is_stopping)) {
+		session_disconnect(s, DISCONNECT_BY_APPLICATION, "the gateway is shutting down");
+		return;
+	}
+	conn_pause(s->conn, false);
+	session_flush(s);
+}
+
+/* --- the client's leg --- */
+
+static void on_recv(struct stream *st, const uint8_t *p, size_t n)
+{
+	struct session *s = CONTAINER_OF(st, struct session, client);
+
+	if (s->phase == SESSION_CLOSING)
+		return;
+	s->bytes_from_client += n;
+	s->heard_us = ring_now_us(s->ring);
+	s->keepalives_out = 0;
+	if (s->is_trimmed) {
+		s->is_trimmed = false;
+		timer_start(s->ring, &s->timer, SESSION_REST_MS);
+	}
+	conn_input(s->conn, p, n);
+	if (s->phase == SESSION_LIVE)
+		bridge_settle(&s->bridge);
+	session_flush(s);
+}
+
+static void on_recv_end(struct stream *st, int err)
+{
+	struct session *s = CONTAINER_OF(st, struct session, client);
+
+	session_close(s, err < 0 ? strerror(-err) : "the client closed the connection");
+}
+
+static void on_sent(struct stream *st, size_t n)
+{
+	struct session *s = CONTAINER_OF(st, struct session, client);
+
+	s->bytes_to_client += n;
+	if (s->phase == SESSION_CLOSING) {
+		if (st->out.bytes == 0)
+			close_client(s);
+		return;
+	}
+	if (s->is_recv_paused && st->out.bytes < SESSION_OUT_MAX / 2) {
+		s->is_recv_paused = false;
+		stream_recv(st, true);
+	}
+	if (s->phase == SESSION_LIVE)
+		bridge_settle(&s->bridge);
+}
+
+static void on_send_error(struct stream *st, int err)
+{
+	struct session *s = CONTAINER_OF(st, struct session, client);
+
+	session_close(s, strerror(-err));
+	close_client(s);
+}
+
+static void on_closed(struct stream *st)
+{
+	struct session *s = CONTAINER_OF(st, struct session, client);
+
+	s->is_client_closed = true;
+	free_when_closed(s);
+}
+
+static const struct stream_events client_events = {
+	.on_recv = on_recv,
+	.on_recv_end = on_recv_end,
+	.on_sent = on_sent,
+	.on_send_error = on_send_error,
+	.on_closed = on_closed,
+	.on_detached = on_detached,
+};
+
+/* --- time --- */
+
+/* LIVE: after SESSION_REST_MS of rest buffers are given back, after keepalive_s of silence the client is asked for a sign. */
+static void on_rest(struct session *s)
+{
+	const struct config *c = s->server->config;
+	uint64_t silent_ms = (ring_now_us(s->ring) - s->heard_us) / 1000;
+	uint64_t keepalive_ms = (uint64_t)c->session.keepalive_s * 1000;
+	uint64_t due_ms = keepalive_ms * (s->keepalives_out + 1);
+
+	if (silent_ms >= SESSION_REST_MS && !s->is_trimmed && s->client.out.bytes == 0) {
+		conn_trim(s->conn);
+		s->is_trimmed = true;
+	}
+	if (keepalive_ms > 0 && silent_ms >= due_ms) {
+		if (s->keepalives_out >= c->session.keepalive_count) {
+			session_close(s, "the client does not answer any more");
+			return;
+		}
+		conn_keepalive(s->conn);
+		s->keepalives_out++;
+		session_flush(s);
+		due_ms += keepalive_ms;
+	}
+	if (!s->is_trimmed)
+		timer_start(s->ring, &s->timer, SESSION_REST_MS);
+	else if (keepalive_ms > 0)
+		timer_start(s->ring, &s->timer, due_ms - silent_ms < keepalive_ms ? due_ms - silent_ms + 1 : keepalive_ms);
+	else
+		timer_start(s->ring, &s->timer, 30 * 1000);
+}
+
+static void on_timer(struct timer *t)
+{
+	struct session *s = CONTAINER_OF(t, struct session, timer);
+
+	switch (s->phase) {
+	case SESSION_LOGIN:
+		atomic_fetch_add(&s->server->counters.auth_timeout, 1);
+		session_disconnect(s, DISCONNECT_BY_APPLICATION, "login took too long");
+		break;
+	case SESSION_LIVE:
+		on_rest(s);
+		break;
+	case SESSION_CLOSING:
+		close_client(s);
+		break;
+	case SESSION_MOVING:
+		break;
+	}
+}
+
+/* --- what the connection reports --- */
+
+static void on_auth(struct conn *c, const struct auth_query *q)
+{
+	login_on_auth(conn_owner(c), q);
+}
+
+static void on_auth_failure(struct conn *c, enum auth_failure why, const char *detail)
+{
+	login_on_auth_failure(conn_owner(c), why, detail);
+}
+
+static void on_authenticated(struct conn *c)
+{
+	hand_over(conn_owner(c));
+}
+
+static enum chan_answer on_chan_open(struct chan *ch, const struct chan_open *o)
+{
+	struct session *s = conn_owner(chan_conn(ch));
+
+	return bridge_on_chan_open(&s->bridge, ch, o);
+}
+
+static void on_chan_window(struct chan *ch)
+{
+	struct session *s = conn_owner(chan_conn(ch));
+
+	bridge_settle(&s->bridge);
+}
+
+static void on_keepalive_reply(struct conn *c)
+{
+	(void)c; /* any byte counts as a sign of life: on_recv */
+}
+
+static void on_rekeyed(struct conn *c)
+{
+	struct session *s = conn_owner(c);
+
+	bridge_settle(&s->bridge);
+}
+
+static void on_end(struct conn *c, const char *reason, bool is_clean)
+{
+	(void)is_clean;
+	session_close(conn_owner(c), reason);
+}
+
+static const struct conn_events conn_events = {
+	.on_auth = on_auth,
+	.on_auth_failure = on_auth_failure,
+	.on_authenticated = on_authenticated,
+	.on_chan_open = on_chan_open,
+	.on_chan_request = bridge_on_chan_request,
+	.on_chan_data = bridge_on_chan_data,
+	.on_chan_eof = bridge_on_chan_eof,
+	.on_chan_close = bridge_on_chan_close,
+	.on_chan_window = on_chan_window,
+	.on_chan_gone = bridge_on_chan_gone,
+	.on_keepalive_reply = on_keepalive_reply,
+	.on_rekeyed = on_rekeyed,
+	.on_end = on_end,
+};

@@ -1,0 +1,76 @@
+/*
+ * gateway/session.h - one SSH connection of a user: its client leg, its login, and then its bridge to procd.
+ *
+ *   LOGIN ──signature verified, may enter──► MOVING ──on the worker──► LIVE
+ *     └───────────── end ───────────────────────┴──────── end ──────────┴──► CLOSING ──all completions seen──► freed
+ *
+ * Owner:  the thread whose ring it is on: a handshake thread up to MOVING, a worker from then on. MOVING belongs to nobody
+ *         but the mail that carries it.
+ * Life:   freed when nothing is in flight on either leg.
+ */
+#ifndef GATEWAY_SESSION_H
+#define GATEWAY_SESSION_H
+
+#include "gateway/bridge.h"
+#include "gateway/directory.h"
+#include "gateway/server.h"
+
+#define SESSION_ID_CHARS (2 * PROOF_SESSION_BYTES)
+
+enum session_phase {
+	SESSION_LOGIN,
+	SESSION_MOVING,
+	SESSION_LIVE,
+	SESSION_CLOSING,
+};
+
+/* Login only; freed at the hand-over. */
+struct login {
+	struct key_query key;
+	struct route_query route;
+	bool is_key_pending, is_route_pending;
+	bool is_signed;
+	char user[64 + 16]; /* the SSH user name, cut: for the log */
+};
+
+struct session {
+	struct list node; /* in its thread's list */
+	struct mail mail;
+	struct server *server;
+	struct handshaker *handshaker; /* LOGIN */
+	struct worker *worker;         /* LIVE */
+	struct ring *ring;
+	struct stream client;
+	struct conn *conn;
+	struct login *login;
+	struct timer timer; /* LOGIN: the deadline; LIVE: rest and keepalive; CLOSING: linger */
+	struct bridge bridge;
+	enum session_phase phase;
+	bool is_client_closed, is_recv_paused, is_counted_unauthenticated, is_trimmed;
+	int moved_fd;
+	char id[SESSION_ID_CHARS + 1];
+	char address[64];
+	char end_reason[128];
+	char fingerprint[FINGERPRINT_CHARS + 1];
+	struct route route;
+	uint64_t started_us, authenticated_us, heard_us;
+	uint64_t bytes_from_client, bytes_to_client;
+	uint32_t keepalives_out;
+};
+
+/* Takes a connected socket into LOGIN. Closes it where that fails. */
+void session_start(struct handshaker *h, int fd);
+/* On the worker: what came by mail goes LIVE. */
+void session_adopt(struct worker *w, struct session *s);
+
+/* Ends with a message for the user where the protocol still lets us; harmless when CLOSING. */
+void session_disconnect(struct session *s, uint32_t code, const char *text);
+/* Ends: flushes what is queued for the client (bounded), closes both legs. */
+void session_close(struct session *s, const char *reason);
+
+/* What the client's socket was given is flushed at the end of the batch. */
+void session_flush(struct session *s);
+/* From the bridge: its stream to procd is closed. */
+void session_bridge_closed(struct session *s);
+
+#endif
