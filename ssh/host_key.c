@@ -10,11 +10,10 @@
 static const struct {
 	const char *name;
 	enum ssh_keytypes_e type;
-	int parameter;
 } types[] = {
-	{"ed25519", SSH_KEYTYPE_ED25519, 0},
-	{"ecdsa", SSH_KEYTYPE_ECDSA_P256, 256},
-	{"rsa", SSH_KEYTYPE_RSA, RSA_BITS},
+	{"ed25519", SSH_KEYTYPE_ED25519},
+	{"ecdsa", SSH_KEYTYPE_ECDSA_P256},
+	{"rsa", SSH_KEYTYPE_RSA},
 };
 
 static void text_wipe(char *text)
@@ -56,11 +55,24 @@ static char *private_text(ssh_key key)
 	return text;
 }
 
+static ssh_key key_generate(enum ssh_keytypes_e type)
+{
+	ssh_pki_ctx options = ssh_pki_ctx_new();
+	ssh_key key = NULL;
+	int bits = RSA_BITS;
+
+	if (options && ssh_pki_ctx_options_set(options, SSH_PKI_OPTION_RSA_KEY_SIZE, &bits) == SSH_OK &&
+	    ssh_pki_generate_key(type, options, &key) != SSH_OK)
+		key = NULL;
+	ssh_pki_ctx_free(options);
+	return key;
+}
+
 int host_key_make(const char *type, struct host_key *ret_key)
 {
 	struct host_key made = {0};
-	ssh_key key = NULL;
 	size_t i = 0;
+	ssh_key key;
 
 	while (i < ARRAY_LEN(types) && strcmp(types[i].name, type) != 0)
 		i++;
@@ -68,7 +80,8 @@ int host_key_make(const char *type, struct host_key *ret_key)
 		return -EINVAL;
 	if (ssh_init() != SSH_OK)
 		return -EIO;
-	if (ssh_pki_generate(types[i].type, types[i].parameter, &key) == SSH_OK) {
+	key = key_generate(types[i].type);
+	if (key) {
 		made.private_text = private_text(key);
 		made.public_text = public_text(key);
 	}
