@@ -51,7 +51,8 @@ const char *doc_show(const char *text, char buf[DOC_SHOW_BYTES])
 	return buf;
 }
 
-__attribute__((format(printf, 5, 0))) static void say_at(const char *name, uint32_t line, char *ret_error, size_t error_bytes, const char *format, va_list ap)
+__attribute__((format(printf, 5, 0))) static void say_at(const char *name, uint32_t line, char *ret_error, size_t error_bytes,
+							 const char *format, va_list ap)
 {
 	size_t name_n = strlen(name);
 	const char *shown = name_n > NAME_SHOWN ? name + name_n - NAME_SHOWN : name;
