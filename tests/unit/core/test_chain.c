@@ -1,13 +1,20 @@
 #include "core/chain.h"
 
 #include <errno.h>
-#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 
 #include <cmocka.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define UNDER_SANITIZER
+#endif
+#elif defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define UNDER_SANITIZER
+#endif
 
 #define DATA_BYTES (CHUNK_BYTES - 16)
 
@@ -307,7 +314,7 @@ static void test_append_without_memory(void **state)
 	uint8_t *p;
 	int rc;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef UNDER_SANITIZER
 	print_message("skip: a sanitizer's memory cannot be limited\n");
 	skip();
 #endif
