@@ -1,0 +1,267 @@
+#!/usr/bin/env python3
+"""bench/compare.py - ringgate beside the machine's own OpenSSH sshd, in one run.
+
+Starts a region (deploy/region.py) and a private sshd with internal-sftp, both on
+loopback, and drives both with the machine's OpenSSH clients in turn: each repetition
+has both, who is first changes. Prints a Markdown table of medians; --json keeps every
+single run. Clients and servers share this machine, so only ratios mean something
+elsewhere.
+
+What is counted: MB/s is the file's size over the client's whole life, login included.
+CPU is that of all processes of a server while the client lived and until its session's
+processes were gone, commands and login included. GB is 1e9 bytes.
+
+Python's standard library only, 3.11 or newer; root is needed for sshd to log in and for
+cgroups, which count CPU exactly.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+
+from meters import Cgroups
+from report import Report
+from scenarios import SCENARIOS, Altered, Bench
+from servers import CHECKOUT, Ringgate, Sshd, Trouble, say
+
+
+def size_of(text):
+    units = {"K": 2**10, "M": 2**20, "G": 2**30}
+    text = text.strip().upper().removesuffix("IB").removesuffix("B")
+    scale = units.get(text[-1:], 1)
+    value = int(float(text.rstrip("KMG")) * scale)
+    if value <= 0:
+        raise ValueError
+    return value
+
+
+size_of.__name__ = "size (bytes, or with K, M, G as powers of 1024)"
+
+
+def parse_arguments(argv):
+    parser = argparse.ArgumentParser(
+        prog="compare.py", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__.split("\n\n")[0].partition(" - ")[2] + "\n\n" +
+        "\n\n".join(__doc__.split("\n\n")[1:3]),
+        epilog="scenarios: " + ", ".join(SCENARIOS) +
+        "\nexit status: 0, 1 when bytes were altered or a scenario failed, 2 when nothing could start")
+    add = parser.add_argument
+    add("--only", metavar="NAMES", help="comma-separated scenarios (default: all)")
+    add("--ours", choices=("ringgate", "sshd"), default="ringgate",
+        help="sshd compares it with itself: shows the noise of this machine")
+    add("--bin", metavar="DIR", default=os.path.join(CHECKOUT, "zig-out", "bin"),
+        help="folder with ringgate and procd (default: zig-out/bin of the checkout)")
+    add("--port", type=int, default=0, help="the gateway's port (default: any free one)")
+    add("--region-arg", metavar="ARG", action="append", default=[],
+        help="one more argument for deploy/region.py; may be repeated (--region-arg=--set=K=V)")
+    add("--repeat", metavar="N", type=int, default=5, help="repetitions; medians are shown (default 5)")
+    add("--ciphers", metavar="LIST", default="aes128-gcm@openssh.com",
+        help="for transfers, comma-separated (default aes128-gcm@openssh.com); other scenarios "
+             "take the first")
+    add("--size", type=size_of, default=size_of("1G"), help="of a transfer (default 1G)")
+    add("--memory-size", type=size_of, default=size_of("4G"),
+        help="of a transfer of transfer-memory (default 4G)")
+    add("--data", metavar="DIR", help="folder for files (default: /dev/shm where there is room)")
+    add("--keystrokes", type=int, default=2000, help="of one repetition (default 2000)")
+    add("--key-pause", type=float, default=0.002, help="seconds between them (default 0.002)")
+    add("--connects", type=int, default=200, help="logins of one repetition (default 200)")
+    add("--connect-parallel", type=int, default=8, help="at once, in the second part (default 8)")
+    add("--idle-sessions", type=int, default=1000, help="of idle-memory (default 1000)")
+    add("--idle-sshd-sessions", type=int, default=200, help="the same for sshd (default 200)")
+    add("--idle-bytes", type=size_of, default=size_of("10M"), help="each way (default 10M)")
+    add("--idle-parallel", type=int, default=8, help="sessions that move at once (default 8)")
+    add("--idle-limit-s", type=float, default=300, help="for one session's bytes (default 300)")
+    add("--rest", type=float, default=40, help="seconds before memory is read (default 40)")
+    add("--json", metavar="FILE", help="write all runs there")
+    options = parser.parse_args(argv)
+    options.ciphers = [name for name in options.ciphers.split(",") if name]
+    options.scenarios = options.only.split(",") if options.only else list(SCENARIOS)
+    unknown = [name for name in options.scenarios if name not in SCENARIOS]
+    if unknown:
+        parser.error(f"no scenario {', '.join(unknown)}; there are: {', '.join(SCENARIOS)}")
+    if options.repeat < 1 or not options.ciphers:
+        parser.error("--repeat and --ciphers need at least one")
+    return options
+
+
+def free_bytes(path):
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
+def available_memory():
+    with open("/proc/meminfo", encoding="ascii") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if "MemAvailable" in line)
+
+
+def data_folder(options):
+    """Files in memory, where a disk does not slow anybody; room for source and copies."""
+    need = 3 * options.size + 2**20
+    if "transfer-memory" in options.scenarios:
+        need += options.memory_size
+    if options.data:
+        os.makedirs(options.data, exist_ok=True)
+        return tempfile.mkdtemp(prefix="ringgate-bench.", dir=options.data), None
+    if os.path.isdir("/dev/shm") and free_bytes("/dev/shm") > need \
+            and available_memory() > need + 2 * 2**30:
+        return tempfile.mkdtemp(prefix="ringgate-bench.", dir="/dev/shm"), None
+    folder = tempfile.mkdtemp(prefix="ringgate-bench.", dir="/var/tmp")
+    return folder, "files are on a disk: /dev/shm or the memory is too small"
+
+
+def output_of(*argv):
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return (done.stdout + done.stderr).strip()
+
+
+def about_this_run(options, argv, cgroups, folder):
+    cpu = ""
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as f:
+        for line in f:
+            if line.startswith("model name"):
+                cpu = line.partition(":")[2].strip()
+                break
+    ringgate = os.path.join(options.bin, "ringgate")
+    version = output_of(ringgate, "--version") if options.ours == "ringgate" else "sshd"
+    dirty = output_of("git", "-C", CHECKOUT, "status", "--porcelain", "--untracked-files=no")
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["bench/compare.py", *argv]),
+        "cpu": f"{os.cpu_count()} × {cpu or platform.machine()}",
+        "kernel": platform.release(),
+        "openssh": output_of("ssh", "-V"),
+        "ours": version,
+        "commit": output_of("git", "-C", CHECKOUT, "rev-parse", "--short", "HEAD") +
+                  (" with changes" if dirty else ""),
+        "files": "in memory" if folder.startswith("/dev/shm/") else "on a disk",
+        "cpu_by": "cgroup v2" if cgroups.base else f"process tree ({cgroups.why_not})",
+        "load_average_before": os.getloadavg(),
+        "repeat": options.repeat,
+    }
+
+
+def run_scenario(bench, name):
+    """True when it ended well. A server that died is started anew for the next one."""
+    say(f"--- {name}")
+    try:
+        SCENARIOS[name](bench)
+        return True
+    except Altered as error:
+        bench.report.fail(name, f"ALTERED: {error}")
+    except (Trouble, OSError, subprocess.SubprocessError) as error:
+        bench.report.fail(name, str(error))
+    return False
+
+
+def stop_on_signal(number, _frame):
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def main(argv):
+    options = parse_arguments(argv)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop_on_signal)
+    for tool in ("ssh", "scp", "sftp", "ssh-keygen"):
+        if shutil.which(tool) is None:
+            say(f"compare.py: no {tool} on this machine")
+            return 2
+    cgroups = Cgroups()
+    folder, note = data_folder(options)
+    state = tempfile.mkdtemp(prefix="ringgate-bench-state.")
+    serial = 0
+    servers = []
+
+    identity = os.path.join(state, "id_ed25519")
+
+    def new_sshd(name="sshd"):
+        nonlocal serial
+        serial += 1
+        server = Sshd(name, os.path.join(state, f"sshd-{serial}"), identity, cgroups)
+        servers.append(server)
+        return server
+
+    def new_ours():
+        nonlocal serial
+        if options.ours == "sshd":
+            return new_sshd("sshd again")
+        serial += 1
+        server = Ringgate(os.path.join(state, f"region-{serial}"), identity, cgroups,
+                          options.bin, options.port, options.region_arg)
+        servers.append(server)
+        return server
+
+    status = 0
+    report = Report(options.ours if options.ours == "ringgate" else "sshd again", "sshd",
+                    about_this_run(options, argv, cgroups, folder), note)
+    try:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bench",
+                        "-f", identity], check=True, timeout=60)
+        bench = Bench(options, report, folder, new_ours, new_sshd)
+        ours_server, sshd_server = new_ours(), new_sshd()
+        bench.ours, bench.sshd = ours_server.start(), sshd_server.start()
+        for target in (bench.ours, bench.sshd):
+            agreed = target.negotiated(options.ciphers[0])
+            report.agreed(target.name, agreed)
+            say(f"{target.name}: {agreed}")
+        # Memory last: those scenarios have servers of their own.
+        is_memory = ("transfer-memory", "idle-memory")
+        for name in [n for n in options.scenarios if n not in is_memory]:
+            if not run_scenario(bench, name):
+                status = 1
+                bench.ours, bench.sshd = anew(ours_server, sshd_server, bench)
+        ours_server.stop()
+        sshd_server.stop()
+        for name in [n for n in options.scenarios if n in is_memory]:
+            if not run_scenario(bench, name):
+                status = 1
+    except Trouble as error:
+        say(f"compare.py: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("compare.py: stopped")
+        status = 130
+    finally:
+        for server in servers:
+            server.stop()
+        cgroups.remove()
+        shutil.rmtree(folder, ignore_errors=True)
+        if status == 0:
+            shutil.rmtree(state, ignore_errors=True)
+        else:
+            say(f"logs and keys are left in {state}")
+    print(report.markdown())
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as f:
+            json.dump(report.as_json(), f, indent=1)
+            f.write("\n")
+    return status
+
+
+def anew(ours_server, sshd_server, bench):
+    """The same targets if they still log in, else new processes in the same objects."""
+    targets = []
+    for server, target in ((ours_server, bench.ours), (sshd_server, bench.sshd)):
+        try:
+            target.warm_up()
+        except (Trouble, subprocess.SubprocessError):
+            say(f"{target.name} does not answer any more and is started anew")
+            server.stop()
+            server.folder += "+"
+            target = server.start()
+        targets.append(target)
+    return targets
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
