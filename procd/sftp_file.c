@@ -12,10 +12,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-/* A DATA reply up to its payload: length, type, id, payload length. */
-#define DATA_HEAD (4 + 1 + 4 + 4)
-
-_Static_assert(DATA_HEAD + SFTP_DATA_MAX <= SFTP_RESERVE_MAX, "a full READ fits into one reservation");
+_Static_assert(SFTP_DATA_HEAD + SFTP_DATA_MAX <= SFTP_RESERVE_MAX, "a full READ fits into one reservation");
 
 static int open_flags(uint32_t pflags)
 {

