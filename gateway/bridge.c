@@ -163,9 +163,10 @@ enum chan_answer bridge_on_chan_open(struct bridge *b, struct chan *ch, const st
 	struct link *l;
 
 	if (o->is_tcp && (c->session.forward_tcp == 0 || (c->session.forward_tcp == 1 && !host_is_loopback(o->host)))) {
-		chan_refuse(ch, CHAN_PROHIBITED, c->session.forward_tcp == 0
-							 ? "forwarding is switched off at this gateway"
-							 : "only addresses inside the sandbox (localhost) can be reached");
+		chan_refuse(ch, CHAN_PROHIBITED,
+			    c->session.forward_tcp == 0
+				    ? "forwarding is switched off at this gateway"
+				    : "only addresses inside the sandbox (localhost) can be reached");
 		return CHAN_NO;
 	}
 	if (o->is_tcp && (o->port == 0 || o->port > 65535)) {
@@ -277,7 +278,8 @@ enum chan_answer bridge_on_chan_request(struct chan *ch, const struct chan_reque
 	case CHAN_SIGNAL:
 		return on_signal(l, r);
 	case CHAN_BREAK:
-		return l->has_pty ? CHAN_YES : CHAN_NO; /* a pty has no line to break: as sshd, accepted and without effect */
+		return l->has_pty ? CHAN_YES
+				  : CHAN_NO; /* a pty has no line to break: as sshd, accepted and without effect */
 	case CHAN_OTHER:
 		break;
 	}
@@ -811,8 +813,8 @@ static void on_procd_end(struct procd_client *p, enum procd_end why, const char 
 	struct bridge *b = CONTAINER_OF(p, struct bridge, procd);
 	struct session *s = b->session;
 
-	log_event(LOG_WARN, "procd", LOG_STR("session", s->id), LOG_STR("sandbox", s->route.sandbox), LOG_STR("why", end_texts[why]),
-		  LOG_STR("detail", detail));
+	log_event(LOG_WARN, "procd", LOG_STR("session", s->id), LOG_STR("sandbox", s->route.sandbox),
+		  LOG_STR("why", end_texts[why]), LOG_STR("detail", detail));
 	b->end_why = why;
 	if (s->phase == SESSION_LIVE && !ask_route_again(b, why)) {
 		links_lose(b, end_texts[why]);

@@ -33,16 +33,16 @@ enum link_state {
 struct link {
 	struct list node;
 	struct bridge *bridge;
-	struct chan *chan;   /* NULL once the client's side is gone */
+	struct chan *chan; /* NULL once the client's side is gone */
 	enum link_state state;
-	uint32_t number;     /* on the procd stream; 0 before OPENING */
+	uint32_t number;          /* on the procd stream; 0 before OPENING */
 	struct link_setup *setup; /* what OPEN will say; NULL after it was sent */
 	bool is_tcp, is_subsystem, has_pty;
 	/* Client to procd. */
-	struct chain up;      /* held for want of credit */
+	struct chain up; /* held for want of credit */
 	uint32_t up_credit;
-	uint32_t up_granted;  /* the window's size: outstanding and held together */
-	uint32_t up_return;   /* passed on, not yet given back to the client's window */
+	uint32_t up_granted; /* the window's size: outstanding and held together */
+	uint32_t up_return;  /* passed on, not yet given back to the client's window */
 	bool is_up_eof, is_up_eof_sent, is_up_discarded, is_close_wanted, is_close_sent;
 	/* Procd to client. */
 	uint32_t down_credit; /* granted and unused; never above chan_room */
@@ -54,7 +54,7 @@ struct bridge {
 	struct session *session;
 	struct procd_client procd;
 	struct list links;
-	struct link *last;      /* the link of the last DATA: most come in runs */
+	struct link *last; /* the link of the last DATA: most come in runs */
 	uint32_t link_count, next_number;
 	uint32_t up_total;      /* sum of up_granted */
 	uint32_t down_total;    /* sum of down_credit */
@@ -62,7 +62,7 @@ struct bridge {
 	struct deferred settle; /* end of the batch: credits, windows */
 	bool is_closing, is_retried, is_asking_route;
 	struct timer linger;
-	enum procd_end end_why; /* why the last stream ended */
+	enum procd_end end_why;    /* why the last stream ended */
 	struct route_query *retry; /* asked once when something else answered, or nobody, where the sandbox should be */
 };
 

@@ -82,9 +82,11 @@ bool link_setup_env(struct link_setup *s, const struct config *c, const struct c
 	struct frame_env *e = &s->env[s->options.env_count];
 	uint8_t *block;
 
-	if (!env_is_allowed(c, r->key) || s->options.env_count == FRAME_ENV_MAX || s->env_bytes + bytes > LINK_ENV_BYTES)
+	if (!env_is_allowed(c, r->key) || s->options.env_count == FRAME_ENV_MAX ||
+	    s->env_bytes + bytes > LINK_ENV_BYTES)
 		return false;
-	if (memchr(r->key.p, 0, r->key.n) || memchr(r->key.p, '=', r->key.n) || (r->value.n > 0 && memchr(r->value.p, 0, r->value.n)))
+	if (memchr(r->key.p, 0, r->key.n) || memchr(r->key.p, '=', r->key.n) ||
+	    (r->value.n > 0 && memchr(r->value.p, 0, r->value.n)))
 		return false;
 	block = malloc(bytes + 1);
 	if (!block)

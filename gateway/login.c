@@ -110,10 +110,10 @@ static void enter(struct session *s)
 	s->route = *r;
 	conn_algorithms(s->conn, &kex, &cipher);
 	atomic_fetch_add(&s->server->counters.auth_good, 1);
-	log_event(LOG_INFO, "auth", LOG_STR("session", s->id), LOG_STR("result", "accepted"), LOG_STR("sandbox", r->sandbox),
-		  LOG_STR("user", r->grant.user), LOG_STR("team", r->grant.team), LOG_STR("key", s->fingerprint),
-		  LOG_STR("client", s->address), LOG_STR("version", conn_client_version(s->conn)), LOG_STR("kex", kex),
-		  LOG_STR("cipher", cipher));
+	log_event(LOG_INFO, "auth", LOG_STR("session", s->id), LOG_STR("result", "accepted"),
+		  LOG_STR("sandbox", r->sandbox), LOG_STR("user", r->grant.user), LOG_STR("team", r->grant.team),
+		  LOG_STR("key", s->fingerprint), LOG_STR("client", s->address),
+		  LOG_STR("version", conn_client_version(s->conn)), LOG_STR("kex", kex), LOG_STR("cipher", cipher));
 	answer(s, true);
 }
 

@@ -37,12 +37,14 @@ static void print_help(void)
 	     "  --config FILE      settings, YAML; see docs/configuration.md\n"
 	     "  --set KEY=VALUE    one setting, over the file's; may be repeated\n"
 	     "  --check            read and check everything, then exit: 0 good, 1 not\n"
-	     "  --ready-file FILE  written once connections are accepted: the addresses and host key fingerprints, JSON\n"
+	     "  --ready-file FILE  written once connections are accepted: the addresses and host key fingerprints, "
+	     "JSON\n"
 	     "  --help-settings    list every setting with its default and bounds\n"
 	     "  --version          print the version\n"
 	     "  --help             this text\n"
 	     "\n"
-	     "signals: SIGTERM and SIGINT end live sessions with a message and exit 0; SIGHUP reopens the log and reads the\n"
+	     "signals: SIGTERM and SIGINT end live sessions with a message and exit 0; SIGHUP reopens the log and "
+	     "reads the\n"
 	     "directory again.\n"
 	     "exit status: 0 ended or checked well; 1 could not start, or lost what it needs; 2 wrong usage.");
 }
@@ -50,10 +52,10 @@ static void print_help(void)
 static int parse_flags(int argc, char **argv, struct flags *f)
 {
 	static const struct option options[] = {
-		{"config", required_argument, NULL, 'c'},    {"set", required_argument, NULL, 's'},
-		{"check", no_argument, NULL, 'k'},           {"ready-file", required_argument, NULL, 'r'},
-		{"help-settings", no_argument, NULL, 'S'},   {"version", no_argument, NULL, 'V'},
-		{"help", no_argument, NULL, 'h'},            {0},
+		{"config", required_argument, NULL, 'c'},  {"set", required_argument, NULL, 's'},
+		{"check", no_argument, NULL, 'k'},         {"ready-file", required_argument, NULL, 'r'},
+		{"help-settings", no_argument, NULL, 'S'}, {"version", no_argument, NULL, 'V'},
+		{"help", no_argument, NULL, 'h'},          {0},
 	};
 	int opt;
 
@@ -124,7 +126,8 @@ static int load_secret(const struct config *c, struct proof_secret *ret_secret, 
 		rc = proof_keygen(c->procd_key_file, &public_key);
 		if (rc == 0) {
 			proof_public_format(&public_key, text);
-			log_event(LOG_INFO, "procd_key_made", LOG_STR("file", c->procd_key_file), LOG_STR("public", text));
+			log_event(LOG_INFO, "procd_key_made", LOG_STR("file", c->procd_key_file),
+				  LOG_STR("public", text));
 			rc = proof_secret_load(c->procd_key_file, ret_secret);
 		}
 	}
@@ -290,7 +293,8 @@ int main(int argc, char **argv)
 		puts("ringgate: the configuration is good");
 		return EXIT_SUCCESS;
 	}
-	log_options = (struct log_options){.level = config.log.level, .format = config.log.format, .path = config.log.file};
+	log_options =
+		(struct log_options){.level = config.log.level, .format = config.log.format, .path = config.log.file};
 	if (log_start(&log_options) < 0) {
 		snprintf(error, sizeof(error), "log.file %s: %s", config.log.file, strerror(errno));
 		return fail(error);

@@ -76,7 +76,8 @@ static void disconnect_all(struct list *sessions)
 {
 	for (struct list *n = sessions->next, *next; n != sessions; n = next) {
 		next = n->next;
-		session_disconnect(CONTAINER_OF(n, struct session, node), DISCONNECT_BY_APPLICATION, "the gateway is shutting down");
+		session_disconnect(CONTAINER_OF(n, struct session, node), DISCONNECT_BY_APPLICATION,
+				   "the gateway is shutting down");
 	}
 }
 
@@ -137,7 +138,9 @@ static int listen_all(struct server *s, char ret_error[512])
 
 		if (rc < 0) {
 			snprintf(ret_error, 512, "cannot listen on %s: %s%s", c->listen[k], strerror(-rc),
-				 rc == -EADDRINUSE ? " (another program has this port; choose one with --set listen=ADDR:PORT)" : "");
+				 rc == -EADDRINUSE
+					 ? " (another program has this port; choose one with --set listen=ADDR:PORT)"
+					 : "");
 			return rc;
 		}
 		for (uint32_t i = 0; i < s->handshaker_count; i++)
@@ -179,7 +182,8 @@ static int make_rings(struct server *s, char ret_error[512])
 		list_init(&h->sessions);
 		for (uint32_t k = 0; k < CONFIG_LIST_MAX; k++)
 			h->listen_fds[k] = -1;
-		rc = ring_new(&(struct ring_options){.recv_buffer_count = 16, .recv_buffer_bytes = 16 * 1024}, &h->ring);
+		rc = ring_new(&(struct ring_options){.recv_buffer_count = 16, .recv_buffer_bytes = 16 * 1024},
+			      &h->ring);
 	}
 	if (rc < 0)
 		snprintf(ret_error, 512, "%s", ring_explain(rc));

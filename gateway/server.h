@@ -20,7 +20,8 @@
 
 struct counters {
 	_Atomic uint64_t accepted, dropped_early, dropped_full;
-	_Atomic uint64_t auth_good, auth_denied, auth_bad_request, auth_bad_key, auth_bad_signature, auth_no_method, auth_timeout;
+	_Atomic uint64_t auth_good, auth_denied, auth_bad_request, auth_bad_key, auth_bad_signature, auth_no_method,
+		auth_timeout;
 	_Atomic uint64_t sessions_ended;
 	_Atomic uint32_t unauthenticated_count; /* now */
 	_Atomic uint32_t session_count;         /* now */

@@ -110,10 +110,11 @@ static void log_end(struct session *s)
 {
 	uint64_t now = ring_now_us(s->ring);
 
-	log_event(LOG_INFO, "end", LOG_STR("session", s->id), LOG_STR("reason", s->end_reason), LOG_STR("client", s->address),
-		  LOG_STR("sandbox", s->route.sandbox), LOG_STR("user", s->route.grant.user),
-		  LOG_F3("seconds", (double)(now - s->started_us) / 1e6), LOG_U64("bytes_in", s->bytes_from_client),
-		  LOG_U64("bytes_out", s->bytes_to_client), LOG_U64("channels", s->bridge.opened_count));
+	log_event(LOG_INFO, "end", LOG_STR("session", s->id), LOG_STR("reason", s->end_reason),
+		  LOG_STR("client", s->address), LOG_STR("sandbox", s->route.sandbox),
+		  LOG_STR("user", s->route.grant.user), LOG_F3("seconds", (double)(now - s->started_us) / 1e6),
+		  LOG_U64("bytes_in", s->bytes_from_client), LOG_U64("bytes_out", s->bytes_to_client),
+		  LOG_U64("channels", s->bridge.opened_count));
 }
 
 void session_close(struct session *s, const char *reason)
@@ -318,7 +319,8 @@ static void on_rest(struct session *s)
 	if (!s->is_trimmed)
 		timer_start(s->ring, &s->timer, SESSION_REST_MS);
 	else if (keepalive_ms > 0)
-		timer_start(s->ring, &s->timer, due_ms - silent_ms < keepalive_ms ? due_ms - silent_ms + 1 : keepalive_ms);
+		timer_start(s->ring, &s->timer,
+			    due_ms - silent_ms < keepalive_ms ? due_ms - silent_ms + 1 : keepalive_ms);
 	else
 		timer_start(s->ring, &s->timer, 30 * 1000);
 }

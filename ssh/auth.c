@@ -165,8 +165,8 @@ static bool signature_verify(struct conn *c, const struct request *r, ssh_key ke
 		*ret_why = "the signature is of another algorithm than the request";
 		goto out;
 	}
-	if (ssh_buffer_pack(signed_data, "dPbP", (uint32_t)crypto->session_id_len, crypto->session_id_len, crypto->session_id,
-			    SSH2_MSG_USERAUTH_REQUEST, r->covered.n, r->covered.p) != SSH_OK)
+	if (ssh_buffer_pack(signed_data, "dPbP", (uint32_t)crypto->session_id_len, crypto->session_id_len,
+			    crypto->session_id, SSH2_MSG_USERAUTH_REQUEST, r->covered.n, r->covered.p) != SSH_OK)
 		goto out;
 	if (ssh_pki_import_signature_blob(blob, key, &sig) != SSH_OK)
 		goto out;
@@ -275,7 +275,8 @@ static void handle_request(struct conn *c, const uint8_t *p, size_t n)
 		return;
 	}
 	if (!user_is_kept(c, &r)) {
-		conn_disconnect(c, DISCONNECT_PROTOCOL_ERROR, "the user name or service of an authentication may not change");
+		conn_disconnect(c, DISCONNECT_PROTOCOL_ERROR,
+				"the user name or service of an authentication may not change");
 		return;
 	}
 	r.is_hostbound = bytes_is(r.method, "publickey-hostbound-v00@openssh.com");

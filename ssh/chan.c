@@ -92,7 +92,8 @@ static struct chan *chan_new(struct conn *c)
 
 static void send_open_failure(struct conn *c, uint32_t peer_number, uint32_t why, const char *text)
 {
-	if (ssh_buffer_pack(c->session->out_buffer, "bddss", SSH2_MSG_CHANNEL_OPEN_FAILURE, peer_number, why, text, "") == SSH_OK)
+	if (ssh_buffer_pack(c->session->out_buffer, "bddss", SSH2_MSG_CHANNEL_OPEN_FAILURE, peer_number, why, text,
+			    "") == SSH_OK)
 		(void)conn_send(c);
 }
 
@@ -119,8 +120,8 @@ void chan_accept(struct chan *ch)
 	ASSERT(ch->state == CHAN_OPENING);
 	ch->state = CHAN_LIVE;
 	ch->window = c->server->window_bytes;
-	if (ssh_buffer_pack(c->session->out_buffer, "bdddd", SSH2_MSG_CHANNEL_OPEN_CONFIRMATION, ch->peer_number, ch->number,
-			    ch->window, CHAN_PACKET_MAX) == SSH_OK)
+	if (ssh_buffer_pack(c->session->out_buffer, "bdddd", SSH2_MSG_CHANNEL_OPEN_CONFIRMATION, ch->peer_number,
+			    ch->number, ch->window, CHAN_PACKET_MAX) == SSH_OK)
 		(void)conn_send(c);
 }
 
@@ -305,14 +306,10 @@ static const struct {
 	const char *name;
 	enum chan_request_kind kind;
 } request_kinds[] = {
-	{"pty-req", CHAN_PTY},
-	{"env", CHAN_ENV},
-	{"shell", CHAN_SHELL},
-	{"exec", CHAN_EXEC},
-	{"subsystem", CHAN_SUBSYSTEM},
-	{"window-change", CHAN_WINDOW_CHANGE},
-	{"signal", CHAN_SIGNAL},
-	{"break", CHAN_BREAK},
+	{"pty-req", CHAN_PTY},         {"env", CHAN_ENV},
+	{"shell", CHAN_SHELL},         {"exec", CHAN_EXEC},
+	{"subsystem", CHAN_SUBSYSTEM}, {"window-change", CHAN_WINDOW_CHANGE},
+	{"signal", CHAN_SIGNAL},       {"break", CHAN_BREAK},
 };
 
 /* Reads the fields behind want_reply; false when they are malformed. */
@@ -406,7 +403,8 @@ static void on_global_request(struct conn *c, struct wire *w)
 		is_yes = c->no_more_sessions = true;
 	if (!wants_reply)
 		return;
-	if (ssh_buffer_add_u8(c->session->out_buffer, is_yes ? SSH2_MSG_REQUEST_SUCCESS : SSH2_MSG_REQUEST_FAILURE) == SSH_OK)
+	if (ssh_buffer_add_u8(c->session->out_buffer, is_yes ? SSH2_MSG_REQUEST_SUCCESS : SSH2_MSG_REQUEST_FAILURE) ==
+	    SSH_OK)
 		(void)conn_send(c);
 }
 
@@ -576,8 +574,8 @@ void chan_exit_status(struct chan *ch, uint32_t status)
 
 	if (ch->out == HALF_CLOSED)
 		return;
-	if (ssh_buffer_pack(c->session->out_buffer, "bdsbd", SSH2_MSG_CHANNEL_REQUEST, ch->peer_number, "exit-status", 0,
-			    status) == SSH_OK)
+	if (ssh_buffer_pack(c->session->out_buffer, "bdsbd", SSH2_MSG_CHANNEL_REQUEST, ch->peer_number, "exit-status",
+			    0, status) == SSH_OK)
 		(void)conn_send(c);
 }
 
@@ -587,9 +585,9 @@ void chan_exit_signal(struct chan *ch, struct bytes name, bool core_dumped, stru
 
 	if (ch->out == HALF_CLOSED)
 		return;
-	if (ssh_buffer_pack(c->session->out_buffer, "bdsbdPbdPs", SSH2_MSG_CHANNEL_REQUEST, ch->peer_number, "exit-signal", 0,
-			    (uint32_t)name.n, name.n, name.p, core_dumped ? 1 : 0, (uint32_t)message.n, message.n, message.p,
-			    "") == SSH_OK)
+	if (ssh_buffer_pack(c->session->out_buffer, "bdsbdPbdPs", SSH2_MSG_CHANNEL_REQUEST, ch->peer_number,
+			    "exit-signal", 0, (uint32_t)name.n, name.n, name.p, core_dumped ? 1 : 0,
+			    (uint32_t)message.n, message.n, message.p, "") == SSH_OK)
 		(void)conn_send(c);
 }
 
@@ -599,7 +597,8 @@ void chan_eow(struct chan *ch)
 
 	if (ch->out == HALF_CLOSED || !conn_knows_eow(c))
 		return;
-	if (ssh_buffer_pack(c->session->out_buffer, "bdsb", SSH2_MSG_CHANNEL_REQUEST, ch->peer_number, "eow@openssh.com", 0) == SSH_OK)
+	if (ssh_buffer_pack(c->session->out_buffer, "bdsb", SSH2_MSG_CHANNEL_REQUEST, ch->peer_number,
+			    "eow@openssh.com", 0) == SSH_OK)
 		(void)conn_send(c);
 }
 

@@ -77,9 +77,10 @@ static int session_options(struct conn *c)
 	    ssh_options_set(s, SSH_OPTIONS_COMPRESSION, "no") != SSH_OK ||
 	    ssh_options_set(s, SSH_OPTIONS_LOG_VERBOSITY, &zero) != SSH_OK)
 		return -EINVAL;
-	s->opts.pubkey_accepted_types = strdup("ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,"
-					       "sk-ssh-ed25519@openssh.com,sk-ecdsa-sha2-nistp256@openssh.com,"
-					       "rsa-sha2-512,rsa-sha2-256");
+	s->opts.pubkey_accepted_types =
+		strdup("ssh-ed25519,ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,"
+		       "sk-ssh-ed25519@openssh.com,sk-ecdsa-sha2-nistp256@openssh.com,"
+		       "rsa-sha2-512,rsa-sha2-256");
 	s->server_opts.custombanner = strdup(o->version);
 	if (!s->opts.pubkey_accepted_types || !s->server_opts.custombanner)
 		return -ENOMEM;
@@ -92,7 +93,8 @@ static int session_options(struct conn *c)
 	return 0;
 }
 
-struct conn *conn_new(const struct conn_server *server, const struct conn_events *events, void *owner, struct chain *out)
+struct conn *conn_new(const struct conn_server *server, const struct conn_events *events, void *owner,
+		      struct chain *out)
 {
 	struct conn *c = calloc(1, sizeof(*c));
 
@@ -362,7 +364,8 @@ void conn_keepalive(struct conn *c)
 {
 	if (c->has_ended || conn_is_rekeying(c))
 		return;
-	if (ssh_buffer_pack(c->session->out_buffer, "bsb", SSH2_MSG_GLOBAL_REQUEST, "keepalive@openssh.com", 1) == SSH_OK)
+	if (ssh_buffer_pack(c->session->out_buffer, "bsb", SSH2_MSG_GLOBAL_REQUEST, "keepalive@openssh.com", 1) ==
+	    SSH_OK)
 		(void)conn_send(c);
 }
 

@@ -31,13 +31,13 @@ struct conn_server;
 struct conn_server_options {
 	const char *kex, *ciphers, *macs, *host_key_algorithms; /* OpenSSH names, comma separated */
 	const char *host_key_paths[3];                          /* ed25519, ecdsa, rsa; NULL where there is none */
-	uint64_t rekey_bytes;       /* 0: the cipher's own limit */
-	uint32_t rekey_s;           /* 0: never by time */
+	uint64_t rekey_bytes;                                   /* 0: the cipher's own limit */
+	uint32_t rekey_s;                                       /* 0: never by time */
 	uint32_t max_bad_signatures;
 	uint32_t max_keys;
-	uint32_t max_channels;      /* at most CHAN_COUNT_MAX */
-	uint32_t window_bytes;      /* first receive window of a channel */
-	const char *version;        /* behind "SSH-2.0-": "ringgate_0.1" */
+	uint32_t max_channels; /* at most CHAN_COUNT_MAX */
+	uint32_t window_bytes; /* first receive window of a channel */
+	const char *version;   /* behind "SSH-2.0-": "ringgate_0.1" */
 };
 
 /* 0, or -EINVAL with a sentence in ret_error. Call from main before threads. */
@@ -48,17 +48,17 @@ const char *conn_server_fingerprint(const struct conn_server *s, int index);
 
 /* What a client asks in authentication. */
 struct auth_query {
-	bool is_signed;          /* false: a probe, "would you take this key?"; true: its signature has been verified */
-	const char *user;        /* the SSH user name: NUL-terminated, printable */
-	const char *algorithm;   /* of the signature: rsa-sha2-512, … */
-	struct bytes key;        /* the public key blob */
+	bool is_signed;        /* false: a probe, "would you take this key?"; true: its signature has been verified */
+	const char *user;      /* the SSH user name: NUL-terminated, printable */
+	const char *algorithm; /* of the signature: rsa-sha2-512, … */
+	struct bytes key;      /* the public key blob */
 };
 
 enum auth_failure {
-	AUTH_BAD_REQUEST,   /* cannot be parsed */
-	AUTH_BAD_KEY,       /* unparsable, too small, a certificate, or a kind that is not taken */
+	AUTH_BAD_REQUEST, /* cannot be parsed */
+	AUTH_BAD_KEY,     /* unparsable, too small, a certificate, or a kind that is not taken */
 	AUTH_BAD_SIGNATURE,
-	AUTH_NO_METHOD,     /* none, password, …: not offered */
+	AUTH_NO_METHOD, /* none, password, …: not offered */
 };
 
 /* A request on a session channel. Which fields count depends on kind. */

@@ -34,15 +34,15 @@ struct auth_waiting {
 
 struct auth {
 	bool is_service_accepted;
-	bool is_asking;      /* on_auth was called, conn_auth_answer has not */
+	bool is_asking; /* on_auth was called, conn_auth_answer has not */
 	bool is_asking_signed;
-	bool is_done;        /* USERAUTH_SUCCESS was queued */
-	uint32_t key_count;  /* keys offered */
-	uint32_t bad_count;  /* wrong signatures */
+	bool is_done;         /* USERAUTH_SUCCESS was queued */
+	uint32_t key_count;   /* keys offered */
+	uint32_t bad_count;   /* wrong signatures */
 	uint32_t other_count; /* requests of methods that are not offered */
 	char user[AUTH_USER_MAX + 1];
 	char algorithm[64];
-	uint8_t *key;        /* of the query at hand, for PK_OK */
+	uint8_t *key; /* of the query at hand, for PK_OK */
 	size_t key_bytes;
 	struct auth_waiting waiting[AUTH_WAITING_MAX];
 	uint32_t waiting_count;
@@ -62,15 +62,15 @@ struct chan {
 	uint32_t number, peer_number;
 	enum chan_state state;
 	enum half in, out;
-	uint32_t window;       /* what the client may still send */
-	uint32_t peer_window;  /* what we may still send */
+	uint32_t window;      /* what the client may still send */
+	uint32_t peer_window; /* what we may still send */
 	uint32_t peer_packet;
 	bool is_tcp;
 	bool is_answering;     /* inside on_chan_open */
 	bool is_started;       /* shell, exec or subsystem was asked for */
 	bool is_start_pending; /* and not answered */
 	bool start_wants_reply;
-	uint8_t reply_count;   /* replies that wait behind that answer */
+	uint8_t reply_count; /* replies that wait behind that answer */
 	bool replies[CHAN_REPLIES_MAX];
 	uint32_t refusal;
 	const char *refusal_text;

@@ -29,7 +29,8 @@ static struct ssh_cipher_struct *fast_cipher(struct conn *c)
 	struct ssh_crypto_struct *crypto = s->current_crypto;
 	struct ssh_cipher_struct *cipher;
 
-	if (!c->auth.is_done || s->dh_handshake_state != DH_STATE_FINISHED || !crypto || crypto->used != SSH_DIRECTION_BOTH)
+	if (!c->auth.is_done || s->dh_handshake_state != DH_STATE_FINISHED || !crypto ||
+	    crypto->used != SSH_DIRECTION_BOTH)
 		return NULL;
 	cipher = crypto->out_cipher;
 	if (!cipher->aead_encrypt || cipher->tag_size != TAG_BYTES || crypto->do_compress_out)

@@ -127,7 +127,8 @@ int procd_client_send_data(struct procd_client *p, uint32_t channel, struct byte
 		uint32_t take = payload.n < FRAME_DATA_MAX ? (uint32_t)payload.n : FRAME_DATA_MAX;
 		size_t head_bytes = frame_encode_data_head(channel, 0, take, head);
 
-		if (chain_append(&p->stream.out, head, head_bytes) < 0 || chain_append(&p->stream.out, payload.p, take) < 0)
+		if (chain_append(&p->stream.out, head, head_bytes) < 0 ||
+		    chain_append(&p->stream.out, payload.p, take) < 0)
 			return -ENOMEM;
 		payload.p += take;
 		payload.n -= take;
@@ -158,7 +159,8 @@ static int on_challenge(struct procd_client *p, const struct frame *f)
 	uint8_t signature[FRAME_SIGNATURE_BYTES];
 	struct frame hello = {.type = FRAME_HELLO};
 
-	if (f->type != FRAME_CHALLENGE || f->challenge.version != FRAME_VERSION || f->challenge.nonce.n != FRAME_CHALLENGE_BYTES)
+	if (f->type != FRAME_CHALLENGE || f->challenge.version != FRAME_VERSION ||
+	    f->challenge.nonce.n != FRAME_CHALLENGE_BYTES)
 		return -EPROTO;
 	memcpy(p->challenge, f->challenge.nonce.p, FRAME_CHALLENGE_BYTES);
 	proof_hello_sign(p->secret, p->challenge, bytes_of(p->ticket, p->ticket_bytes), signature);
@@ -173,7 +175,8 @@ static int on_welcome(struct procd_client *p, const struct frame *f)
 {
 	if (f->type != FRAME_WELCOME || f->welcome.version != FRAME_VERSION)
 		return -EPROTO;
-	if (p->has_expected && !proof_welcome_verify(&p->expected, p->challenge, bytes_of(p->ticket, p->ticket_bytes), f->welcome.signature)) {
+	if (p->has_expected && !proof_welcome_verify(&p->expected, p->challenge, bytes_of(p->ticket, p->ticket_bytes),
+						     f->welcome.signature)) {
 		client_end(p, PROCD_WRONG, "it does not prove to be this sandbox");
 		return 0;
 	}
@@ -189,8 +192,9 @@ static void on_error_frame(struct procd_client *p, const struct frame *f)
 	bool is_open = p->state == PROCD_READY;
 	char text[160];
 
-	snprintf(text, sizeof(text), "%.*s: %.*s", (int)(f->error.code.n < 32 ? f->error.code.n : 32), (const char *)f->error.code.p,
-		 (int)(f->error.message.n < 120 ? f->error.message.n : 120), (const char *)f->error.message.p);
+	snprintf(text, sizeof(text), "%.*s: %.*s", (int)(f->error.code.n < 32 ? f->error.code.n : 32),
+		 (const char *)f->error.code.p, (int)(f->error.message.n < 120 ? f->error.message.n : 120),
+		 (const char *)f->error.message.p);
 	if (bytes_is(f->error.code, "wrong-sandbox"))
 		client_end(p, PROCD_WRONG, text);
 	else
@@ -288,7 +292,8 @@ static void on_recv_end(struct stream *s, int err)
 {
 	struct procd_client *p = CONTAINER_OF(s, struct procd_client, stream);
 
-	client_end(p, p->state == PROCD_READY ? PROCD_LOST : PROCD_UNREACHABLE, err < 0 ? strerror(-err) : "it closed the connection");
+	client_end(p, p->state == PROCD_READY ? PROCD_LOST : PROCD_UNREACHABLE,
+		   err < 0 ? strerror(-err) : "it closed the connection");
 }
 
 static void on_sent(struct stream *s, size_t n)

@@ -29,11 +29,11 @@ enum procd_client_state {
 
 /* Why a stream ended; the text for the user is procd_client_reason(). */
 enum procd_end {
-	PROCD_UNREACHABLE,  /* no connection, or nothing said in time */
-	PROCD_WRONG,        /* a wrong key or wrong-sandbox: the route is stale or somebody else's */
-	PROCD_REFUSED,      /* ERROR before WELCOME: bad ticket, version, shutting down */
-	PROCD_BROKEN,       /* protocol error in what procd sent */
-	PROCD_LOST,         /* EOF, reset, no answer to PING after it was ready */
+	PROCD_UNREACHABLE, /* no connection, or nothing said in time */
+	PROCD_WRONG,       /* a wrong key or wrong-sandbox: the route is stale or somebody else's */
+	PROCD_REFUSED,     /* ERROR before WELCOME: bad ticket, version, shutting down */
+	PROCD_BROKEN,      /* protocol error in what procd sent */
+	PROCD_LOST,        /* EOF, reset, no answer to PING after it was ready */
 };
 
 struct procd_client;
@@ -59,8 +59,8 @@ struct procd_client_options {
 	uint32_t ping_count;       /* unanswered ones before the stream is lost */
 	uint32_t tcp_user_timeout_ms;
 	const struct ticket *ticket;
-	const struct proof_secret *secret;        /* the gateway's; outlives the client */
-	const struct proof_public *expected;      /* the sandbox's; NULL where it is not known */
+	const struct proof_secret *secret;   /* the gateway's; outlives the client */
+	const struct proof_public *expected; /* the sandbox's; NULL where it is not known */
 };
 
 struct procd_client {

@@ -10,8 +10,10 @@
 
 static void test_legacy_scp_is_known(void **state)
 {
-	static const char *const legacy[] = {"scp -t .", "scp -f /etc/motd", "scp -v -r -p -d -t -- /tmp", "scp -qrt x", "/usr/bin/scp -t ."};
-	static const char *const other[] = {"scp", "scp a b", "scp -r a host:f", "scpx -t .", "echo scp -t .", "scp -P 22 -t", "", "scp --t ."};
+	static const char *const legacy[] = {"scp -t .", "scp -f /etc/motd", "scp -v -r -p -d -t -- /tmp", "scp -qrt x",
+					     "/usr/bin/scp -t ."};
+	static const char *const other[] = {"scp",          "scp a b", "scp -r a host:f", "scpx -t .", "echo scp -t .",
+					    "scp -P 22 -t", "",        "scp --t ."};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(legacy); i++)
@@ -24,7 +26,8 @@ static void test_legacy_scp_is_known(void **state)
 static void test_loopback_hosts(void **state)
 {
 	static const char *const inside[] = {"", "localhost", "127.0.0.1", "127.9.8.7", "::1"};
-	static const char *const outside[] = {"10.0.0.1", "0.0.0.0", "::", "example.org", "127.0.0.1.example.org", "localhost.", "128.0.0.1"};
+	static const char *const outside[] = {"10.0.0.1",   "0.0.0.0",  "::", "example.org", "127.0.0.1.example.org",
+					      "localhost.", "128.0.0.1"};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(inside); i++)
@@ -105,7 +108,8 @@ static void test_commands_are_copied_and_bounded(void **state)
 static void test_user_names(void **state)
 {
 	static const char *const good[] = {"rs-one", "rs-one+main", "a", "0", "a-b-c"};
-	static const char *const bad[] = {"", "+main", "rs-one+other", "rs-one+", "-a", "a-", "Rs", "a_b", "a b", "a/b", "../a", "rs-one+main+main"};
+	static const char *const bad[] = {"",   "+main", "rs-one+other", "rs-one+", "-a",   "a-",
+					  "Rs", "a_b",   "a b",          "a/b",     "../a", "rs-one+main+main"};
 	char id[SANDBOX_ID_MAX + 1], longest[SANDBOX_ID_MAX + 2];
 
 	(void)state;
