@@ -279,7 +279,7 @@ run_it() {
   # script gives it a terminal, so that Ctrl-C is what a user's Ctrl-C is; without job control a background
   # command would ignore it.
   set -m
-  in_debian $((build_s + 900)) script -q -e -f -c "$command" /dev/null <"$work/keys" >"$work/run.log" 2>&1 &
+  in_debian $((build_s + 900)) script -q -e -f -c "exec $command" /dev/null <"$work/keys" >"$work/run.log" 2>&1 &
   terminal=$!
   set +m
   exec 4>"$work/keys"
