@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 static const int ops_needed[] = {
-	IORING_OP_ACCEPT, IORING_OP_RECV,         IORING_OP_SEND,     IORING_OP_SENDMSG,
+	IORING_OP_ACCEPT,  IORING_OP_RECV,         IORING_OP_SEND,     IORING_OP_SENDMSG,
 	IORING_OP_CONNECT, IORING_OP_ASYNC_CANCEL, IORING_OP_MSG_RING, IORING_OP_READ,
 };
 
@@ -27,15 +27,20 @@ const char *ring_explain(int err)
 {
 	switch (err) {
 	case -ENOSYS:
-		return "this kernel was built without io_uring, or a sandbox hides it; Linux 6.1 or newer with CONFIG_IO_URING is needed";
+		return "there is no io_uring here: a container's seccomp profile hides it, as Podman's does (use "
+		       "deploy/seccomp-io-uring.json, see deploy/README.md), or the kernel was built without it; Linux "
+		       "6.1 or "
+		       "newer with CONFIG_IO_URING is needed";
 	case -EPERM:
 	case -EACCES:
 		return "io_uring is forbidden here: a container's seccomp profile does not allow io_uring_setup (use "
-		       "deploy/seccomp-io-uring.json, see deploy/README.md), or the sysctl kernel.io_uring_disabled is 1 or 2 (set it to 0)";
+		       "deploy/seccomp-io-uring.json, see deploy/README.md), or the sysctl kernel.io_uring_disabled is "
+		       "1 or 2 (set it to 0)";
 	case -EOPNOTSUPP:
 		return "this kernel's io_uring is too old; Linux 6.1 or newer is needed";
 	case -ENOMEM:
-		return "no memory for an io_uring; raise the memory limit (and on kernels that count it, RLIMIT_MEMLOCK)";
+		return "no memory for an io_uring; raise the memory limit (and on kernels that count it, "
+		       "RLIMIT_MEMLOCK)";
 	case -EMFILE:
 	case -ENFILE:
 		return "no descriptor left for an io_uring; raise the limit of open files (ulimit -n)";
@@ -392,8 +397,8 @@ static void ring_end(struct ring *r)
 /* True when there is work that no completion announces. */
 static bool ring_is_busy(struct ring *r)
 {
-	return !list_is_empty(&r->deferred) || !list_is_empty(&r->starved) ||
-	       atomic_load(&r->mail) || atomic_load(&r->is_stopping);
+	return !list_is_empty(&r->deferred) || !list_is_empty(&r->starved) || atomic_load(&r->mail) ||
+	       atomic_load(&r->is_stopping);
 }
 
 /* Submits, and sleeps until a completion comes or the next timer is due. */
@@ -414,7 +419,8 @@ static int ring_sleep(struct ring *r)
 		/* The batch took its time since the clock was read. */
 		ring_read_clock(r);
 		wait_us = at_us > r->now_us ? at_us - r->now_us : 0;
-		ts = (struct __kernel_timespec){.tv_sec = (int64_t)(wait_us / 1000000), .tv_nsec = (int64_t)(wait_us % 1000000) * 1000};
+		ts = (struct __kernel_timespec){.tv_sec = (int64_t)(wait_us / 1000000),
+						.tv_nsec = (int64_t)(wait_us % 1000000) * 1000};
 		timeout = &ts;
 	}
 	ret = ring_enter(r, 1, timeout);

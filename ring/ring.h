@@ -31,7 +31,7 @@ struct ring_options {
 
 /* Counters since the ring began; read them from the ring's own thread, or as a rough figure from another. */
 struct ring_stats {
-	uint64_t enters;      /* io_uring_enter calls */
+	uint64_t enters; /* io_uring_enter calls */
 	uint64_t completions;
 	uint64_t recvs, recv_bytes;
 	uint64_t sends, send_bytes;
@@ -117,7 +117,7 @@ void ring_post(struct ring *to, struct ring *from, struct mail *m);
  */
 struct listener {
 	struct ring *ring;
-	int fd; /* owned by the caller; the listener never closes it */
+	int fd;      /* owned by the caller; the listener never closes it */
 	void *owner; /* the user's own */
 	void (*on_accept)(struct listener *l, int fd);
 	void (*on_stopped)(struct listener *l);
@@ -192,8 +192,8 @@ void stream_open(struct stream *s, struct ring *r, int fd, const struct stream_e
  * Makes a socket and connects; on_connected comes later, always (unless the stream is closed before), within timeout_ms
  * (-ETIMEDOUT). stream_recv, stream_send may be called at once and take effect when connected.
  */
-void stream_connect(struct stream *s, struct ring *r, const struct sockaddr *addr, socklen_t addr_bytes, uint32_t timeout_ms,
-		    const struct stream_events *events);
+void stream_connect(struct stream *s, struct ring *r, const struct sockaddr *addr, socklen_t addr_bytes,
+		    uint32_t timeout_ms, const struct stream_events *events);
 
 /* Starts or pauses receiving. A paused stream may still get what was already received: one more on_recv or several. */
 void stream_recv(struct stream *s, bool is_wanted);

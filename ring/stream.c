@@ -405,8 +405,8 @@ static int stream_prepare_connect(struct stream *s, const struct sockaddr *addr,
 	return s->fd < 0 ? -errno : 0;
 }
 
-void stream_connect(struct stream *s, struct ring *r, const struct sockaddr *addr, socklen_t addr_bytes, uint32_t timeout_ms,
-		    const struct stream_events *events)
+void stream_connect(struct stream *s, struct ring *r, const struct sockaddr *addr, socklen_t addr_bytes,
+		    uint32_t timeout_ms, const struct stream_events *events)
 {
 	int err;
 

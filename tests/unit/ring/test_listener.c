@@ -295,11 +295,8 @@ static void test_connect_many_before_run(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_storm),
-		T(test_stop_in_callback),
-		T(test_stop_before_run_and_start_again),
-		T(test_no_descriptors),
-		T(test_connect_many_before_run),
+		T(test_storm),          T(test_stop_in_callback),        T(test_stop_before_run_and_start_again),
+		T(test_no_descriptors), T(test_connect_many_before_run),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
