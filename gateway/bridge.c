@@ -831,6 +831,7 @@ static void on_procd_closed(struct procd_client *p)
 	b->next_number = 2;
 	b->last = NULL;
 	if (b->is_closing) {
+		timer_stop(b->session->ring, &b->linger); /* procd may be gone before its time is up */
 		session_bridge_closed(b->session);
 		return;
 	}
