@@ -28,9 +28,8 @@ const char *ring_explain(int err)
 	switch (err) {
 	case -ENOSYS:
 		return "there is no io_uring here: a container's seccomp profile hides it, as Podman's does (use "
-		       "deploy/seccomp-io-uring.json, see deploy/README.md), or the kernel was built without it; Linux "
-		       "6.1 or "
-		       "newer with CONFIG_IO_URING is needed";
+		       "deploy/seccomp-io-uring.json, see deploy/README.md), or the kernel lacks it (Linux 6.1 or "
+		       "newer with CONFIG_IO_URING is needed)";
 	case -EPERM:
 	case -EACCES:
 		return "io_uring is forbidden here: a container's seccomp profile does not allow io_uring_setup (use "

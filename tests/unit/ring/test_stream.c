@@ -658,7 +658,7 @@ static void test_connect_timeout(void **state)
 	took_ms = (ring_now_us(l.ring) - begin_us) / 1000;
 	assert_int_equal(e->connects, 1);
 	assert_int_equal(e->connect_err, -ETIMEDOUT);
-	assert_true(took_ms >= 100 && took_ms < 1000);
+	assert_true(took_ms >= 100 && took_ms < 10000);
 	for (size_t i = 0; i < ARRAY_LEN(fillers); i++)
 		close(fillers[i]);
 	close(listener);
