@@ -1,0 +1,101 @@
+/*
+ * procd/limits.h - every limit of procd but the SFTP server's, with its reason. docs/procd-protocol.md names some of them.
+ */
+#ifndef PROCD_LIMITS_H
+#define PROCD_LIMITS_H
+
+#include "core/limits.h"
+
+/* Gateway connections at once; each is a process. A setting. */
+#define STREAMS_DEFAULT 64
+#define STREAMS_MAX 4096
+
+/* Gateway keys trusted at once: two for a rotation, some for regions side by side. */
+#define GATEWAY_KEYS_MAX 16
+
+/* Channels of one stream that are open at once. */
+#define CHANNELS_MAX 256
+
+/* Buckets of the table of channels by number: a power of two. */
+#define CHANNEL_BUCKETS 64
+
+/* All names and values of one OPEN's environment, and the one argument that the kernel takes at most (MAX_ARG_STRLEN). */
+#define ENV_BYTES_MAX (128 * 1024)
+#define COMMAND_BYTES_MAX (128 * 1024 - 1)
+
+/* TERM is a terminal's name, not a place to hide bytes in. */
+#define TERM_BYTES_MAX 256
+/* Rows and columns of a terminal are 16 bits in the kernel. */
+#define TERMINAL_CELLS_MAX 65535
+
+/*
+ * Credit that the gateway has and bytes that wait here, of all channels of a stream together. Each of CHANNELS_MAX channels has
+ * WINDOW_RESERVE for sure; the rest is shared: a channel starts with WINDOW_START and is raised by use to WINDOW_MAX.
+ */
+#define BUDGET_BYTES (8 * 1024 * 1024)
+#define WINDOW_RESERVE (8 * 1024)
+#define WINDOW_START (64 * 1024)
+#define WINDOW_MAX (1024 * 1024)
+#define BUDGET_SHARED (BUDGET_BYTES - CHANNELS_MAX * WINDOW_RESERVE)
+
+/* Credit that the gateway may give one channel in all: more makes no sense and is a protocol error. */
+#define SEND_CREDIT_MAX (1u << 30)
+
+/* One read from the gateway. */
+#define READ_BYTES (256 * 1024)
+/* Reads in a row before what came in is passed on and answered. */
+#define READS_IN_A_ROW 4
+
+/* One batch to the gateway: what is sent with one system call, and what a frame of another channel waits for. */
+#define BATCH_BYTES (256 * 1024)
+#define BATCH_FRAMES 32
+/* A control frame inside a batch: EXIT_SIGNAL is the longest. */
+#define BATCH_SMALL_BYTES 96
+
+/* Control frames and terminals' output that wait for the gateway to read. More: it sends without reading. */
+#define URGENT_BYTES_MAX (256 * 1024)
+/* Terminals are read only while less than this waits. */
+#define URGENT_BYTES_FULL (64 * 1024)
+
+/* Unsent bytes in the kernel, so that a keystroke never waits behind a copy. */
+#define NOTSENT_BYTES (128 * 1024)
+
+/* Pieces of input to one descriptor that are gathered for one system call. */
+#define SINK_PIECES 16
+
+/* A pipe is made this large once it carried PIPE_BULK_BYTES: the kernel's allowance for a user (64 MiB) is not for idle ones. */
+#define PIPE_BULK_BYTES (1024 * 1024)
+#define PIPE_BYTES (256 * 1024)
+
+/* A stream without a good HELLO. */
+#define HELLO_MS 5000
+/* Silence after which PING is sent, and how many may stay unanswered. */
+#define PING_MS 30000
+#define PING_COUNT 3
+/* Resolving a name and connecting to it. */
+#define CONNECT_MS 10000
+/* What is left in a terminal when its process has ended: time that nothing comes, and bytes in all. */
+#define PTY_DRAIN_MS 100
+#define PTY_DRAIN_BYTES (256 * 1024)
+/* The gateway reads our last frame before the connection is torn down. */
+#define LINGER_MS 500
+/* Live channels after SIGTERM, before they are hung up; and how long the main process waits for its sessions in all. */
+#define LEAVE_MS 1000
+#define STOP_MS 3000
+
+/* Threads that resolve names, and names that wait for one. */
+#define RESOLVERS_MAX 8
+/* glibc's resolver is at home in less, with room for its plug-ins. */
+#define RESOLVER_STACK_BYTES (256 * 1024)
+/* Addresses of one name that are tried. */
+#define ADDRESSES_MAX 8
+
+/* SFTP servers of one stream: a thread each. */
+#define SFTP_CHANNELS_MAX 64
+/* Answers of one SFTP server that wait to be sent, and the piece in which memory is taken for them. */
+#define SFTP_OUTPUT_BYTES (1024 * 1024)
+#define SFTP_BLOCK_BYTES (320 * 1024)
+#define SFTP_SPARE_BLOCKS 4
+#define SFTP_STACK_BYTES (512 * 1024)
+
+#endif

@@ -1,0 +1,226 @@
+/*
+ * procd/serve.c - see serve.h.
+ *
+ * Owner:  this process owns the listener and the list of its sessions' process ids.
+ * Thread: one; a fork from here copies nothing that somebody is in the middle of.
+ *
+ * As a container's first process it also gets all orphans of the sandbox, and reaps them.
+ */
+#include "procd/serve.h"
+
+#include "procd/listen.h"
+#include "procd/loop.h"
+#include "procd/options.h"
+#include "procd/session.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* After accept failed for want of descriptors or memory: trying on at once would only spin. */
+#define ACCEPT_PAUSE_MS 100
+
+struct serve {
+	struct options *options;
+	int listen_fd, signal_fd;
+	pid_t *sessions;
+	uint32_t session_count;
+	bool is_stopping;
+	uint64_t stop_ms, accept_ms;
+};
+
+/* Before a stream is a session's: one frame, if it fits. */
+static void refuse(int fd, const char *code, const char *message)
+{
+	struct frame f = {.type = FRAME_ERROR, .error = {bytes_str(code), bytes_str(message)}};
+	uint8_t wire[FRAME_SMALL_MAX];
+	ssize_t n = frame_encode(&f, wire, sizeof(wire));
+
+	if (n > 0)
+		(void)!send(fd, wire, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	close(fd);
+	log_event(LOG_WARN, "stream_refused", LOG_STR("session", "-"), LOG_STR("reason", message));
+}
+
+static void stream_options(int fd)
+{
+	int on = 1, lowat = NOTSENT_BYTES;
+
+	/* They fail on Unix sockets, which need none of them. */
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
+}
+
+static void run_session(struct serve *v, int fd)
+{
+	close(v->listen_fd);
+	close(v->signal_fd);
+	stream_options(fd);
+	session_run(fd, v->options);
+	/* No exit handlers: threads may still be at work. */
+	_exit(0);
+}
+
+static void accept_one(struct serve *v, int fd)
+{
+	pid_t pid;
+
+	if (v->session_count >= v->options->streams_max) {
+		refuse(fd, "too-many-channels", "too many streams are open");
+		return;
+	}
+	pid = fork();
+	if (pid == 0)
+		run_session(v, fd);
+	if (pid < 0) {
+		refuse(fd, "no-memory", "no process for the stream");
+		return;
+	}
+	v->sessions[v->session_count++] = pid;
+	close(fd);
+}
+
+static void accept_all(struct serve *v)
+{
+	for (;;) {
+		int fd = accept4(v->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd >= 0) {
+			accept_one(v, fd);
+			continue;
+		}
+		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+			log_event(LOG_ERROR, "accept", LOG_STR("error", strerror(errno)));
+			v->accept_ms = now_ms() + ACCEPT_PAUSE_MS;
+		}
+		/* The others are of one connection (gone before it was accepted), or say that there are no more. */
+		if (errno != ECONNABORTED && errno != EINTR)
+			return;
+	}
+}
+
+static void reap(struct serve *v)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		for (uint32_t i = 0; i < v->session_count; i++) {
+			if (v->sessions[i] != pid)
+				continue;
+			v->sessions[i] = v->sessions[--v->session_count];
+			if (WIFSIGNALED(status))
+				log_event(LOG_WARN, "session_killed", LOG_I64("pid", pid), LOG_I64("signal", WTERMSIG(status)));
+			break;
+		}
+	}
+}
+
+static void stop(struct serve *v)
+{
+	if (v->is_stopping)
+		return;
+	v->is_stopping = true;
+	v->stop_ms = now_ms() + STOP_MS;
+	close(v->listen_fd);
+	v->listen_fd = -1;
+	log_event(LOG_INFO, "stop", LOG_U64("streams", v->session_count));
+	for (uint32_t i = 0; i < v->session_count; i++)
+		(void)kill(v->sessions[i], SIGTERM);
+}
+
+static void on_signals(struct serve *v)
+{
+	struct signalfd_siginfo info;
+
+	while (read(v->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo == SIGCHLD)
+			reap(v);
+		else if (info.ssi_signo != SIGHUP)
+			stop(v);
+	}
+}
+
+static int timeout_ms(const struct serve *v)
+{
+	uint64_t now = now_ms(), until = v->is_stopping ? v->stop_ms : v->accept_ms;
+
+	if (until == 0)
+		return -1;
+	return until > now ? (int)(until - now) : 0;
+}
+
+static void loop(struct serve *v)
+{
+	while (!v->is_stopping || (v->session_count > 0 && now_ms() < v->stop_ms)) {
+		struct pollfd fds[2] = {{.fd = v->signal_fd, .events = POLLIN},
+					{.fd = v->accept_ms ? -1 : v->listen_fd, .events = POLLIN}};
+		int n = poll(fds, 2, timeout_ms(v));
+
+		if (v->accept_ms && now_ms() >= v->accept_ms)
+			v->accept_ms = 0;
+		if (n <= 0)
+			continue;
+		if (fds[0].revents)
+			on_signals(v);
+		if (fds[1].revents && !v->is_stopping)
+			accept_all(v);
+	}
+	/* Their streams end with them. */
+	for (uint32_t i = 0; i < v->session_count; i++)
+		(void)kill(v->sessions[i], SIGKILL);
+}
+
+static int signals_open(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	/* Not ended by a terminal's hang-up: as a container's first process it has none. */
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static int complain(const char *what, const char *which, int error)
+{
+	fprintf(stderr, "procd: %s %s: %s\n", what, which, strerror(-error));
+	return 1;
+}
+
+int serve_run(struct options *o)
+{
+	struct serve v = {.options = o, .listen_fd = -1};
+	char address[200];
+	int rc = listen_open(o->listen, &v.listen_fd);
+
+	if (rc == -EINVAL)
+		fprintf(stderr, "procd: --listen wants ADDR:PORT, [ADDR]:PORT or unix:/path, not %s\n", o->listen);
+	if (rc < 0)
+		return rc == -EINVAL ? 2 : complain("cannot listen on", o->listen, rc);
+	v.signal_fd = signals_open();
+	v.sessions = calloc(o->streams_max, sizeof(*v.sessions));
+	if (v.signal_fd < 0 || !v.sessions)
+		return complain("cannot start", "", -ENOMEM);
+	listen_name(v.listen_fd, address, sizeof(address));
+	rc = o->address_file ? listen_write_file(o->address_file, address) : 0;
+	if (rc < 0)
+		return complain("cannot write", o->address_file, rc);
+	log_event(LOG_INFO, "start", LOG_STR("sandbox", o->sandbox), LOG_STR("listen", address),
+		  LOG_STR("version", RINGGATE_VERSION));
+	loop(&v);
+	listen_remove(o->listen);
+	free(v.sessions);
+	proof_secret_wipe(&o->key);
+	return 0;
+}

@@ -1,0 +1,488 @@
+/*
+ * procd/session.c - see session.h.
+ *
+ * One round of the loop: events mark what is ready; what the gateway sent is read and passed on; then batches are filled from
+ * the channels in turn and sent, until the kernel takes no more or nothing is left. What died in the round is freed at its end.
+ */
+#include "procd/session.h"
+
+#include "procd/channel.h"
+#include "procd/listen.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define EVENTS_AT_ONCE 64
+
+void session_fail(struct session *s, const char *code, const char *reason)
+{
+	if (s->state == SESSION_ENDED)
+		return;
+	s->state = SESSION_ENDED;
+	s->error_code = code;
+	s->end_reason = reason;
+}
+
+void session_urgent(struct session *s, struct frame *f)
+{
+	int rc = outq_urgent(&s->out, f);
+
+	if (rc < 0)
+		session_fail(s, "too-large", "the gateway sends without reading");
+}
+
+int session_watch(struct session *s, int fd, struct watch *w)
+{
+	return loop_watch(s->epoll_fd, fd, w);
+}
+
+/* --- frames --- */
+
+static int on_ping(struct session *s, const struct frame *f)
+{
+	struct frame pong = {.type = FRAME_PONG, .opaque = f->opaque};
+
+	session_urgent(s, &pong);
+	return 0;
+}
+
+/* Forwarding from inside the sandbox is of a later version of procd. */
+static int on_listen(struct session *s, const struct frame *f)
+{
+	struct frame answer = {.type = FRAME_LISTEN_REFUSED};
+
+	answer.listen.request = f->listen.request;
+	answer.listen.code = bytes_str("unknown-kind");
+	answer.listen.message = bytes_str("procd does not listen for others");
+	session_urgent(s, &answer);
+	return 0;
+}
+
+static int on_connection_frame(struct session *s, const struct frame *f)
+{
+	switch (f->type) {
+	case FRAME_PING:
+		return on_ping(s, f);
+	case FRAME_PONG:
+	case FRAME_GOAWAY:
+	case FRAME_UNLISTEN: /* of a LISTEN that was refused */
+		return 0;
+	case FRAME_LISTEN:
+		return on_listen(s, f);
+	case FRAME_ERROR:
+		session_fail(s, NULL, "the gateway reported an error");
+		return -ECONNABORTED;
+	default:
+		session_fail(s, "protocol", "a frame that a gateway does not send");
+		return -EPROTO;
+	}
+}
+
+static int on_frame(void *ctx, const struct frame *f)
+{
+	struct session *s = ctx;
+	struct channel *c;
+
+	if (s->state == SESSION_CHALLENGED)
+		return handshake_on_frame(s, f);
+	if (s->state == SESSION_ENDED)
+		return -ECONNABORTED;
+	if (f->channel == 0)
+		return on_connection_frame(s, f);
+	if (f->type == FRAME_OPEN)
+		return channel_open(s, f);
+	c = channel_find(s, f->channel);
+	if (c) {
+		s->last_found = c;
+		return channel_on_frame(c, f);
+	}
+	if (f->channel <= s->highest_number && f->channel % 2 == 0)
+		return 0; /* it was on its way when the channel ended */
+	session_fail(s, "protocol", "a frame for a channel that never was");
+	return -EPROTO;
+}
+
+static int on_data(void *ctx, uint32_t channel, uint32_t stream, struct bytes piece, uint32_t left)
+{
+	struct session *s = ctx;
+	struct channel *c;
+
+	if (s->state == SESSION_CHALLENGED || s->state == SESSION_ENDED) {
+		session_fail(s, "protocol", "DATA before HELLO");
+		return -EPROTO;
+	}
+	c = channel_find(s, channel);
+	if (c) {
+		s->last_found = c;
+		return channel_on_data(c, stream, piece);
+	}
+	if (channel <= s->highest_number && channel % 2 == 0)
+		return 0;
+	session_fail(s, "protocol", "DATA for a channel that never was");
+	return -EPROTO;
+}
+
+static const struct frame_sink sink = {.on_frame = on_frame, .on_data = on_data};
+
+/* --- reading --- */
+
+/* Gathered pieces lie in the input buffer: they must go before it is read into again. */
+static int flush_input(struct session *s)
+{
+	while (!list_is_empty(&s->input_pending)) {
+		struct channel *c = CONTAINER_OF(s->input_pending.next, struct channel, in_input);
+		int rc;
+
+		list_del(&c->in_input);
+		rc = c->kind->on_input(c);
+		if (rc < 0) {
+			session_fail(s, "no-memory", "out of memory");
+			return rc;
+		}
+	}
+	return 0;
+}
+
+static void feed(struct session *s, size_t n)
+{
+	int rc = frame_reader_feed(&s->reader, s->input, n);
+
+	s->received_bytes += n;
+	s->heard_ms = s->now_ms;
+	s->pings_out = 0;
+	(void)!flush_input(s);
+	if (rc < 0)
+		session_fail(s, rc == -EMSGSIZE ? "too-large" : rc == -ENOMEM ? "no-memory" : "protocol",
+			     frame_reader_error(&s->reader));
+}
+
+static void read_stream(struct session *s)
+{
+	for (int i = 0; i < READS_IN_A_ROW && s->is_readable && s->state != SESSION_ENDED; i++) {
+		ssize_t n = recv(s->fd, s->input, READ_BYTES, MSG_DONTWAIT);
+
+		if (n > 0) {
+			/* A read that did not fill the buffer emptied the socket; more is an event, an announced end is not. */
+			s->is_readable = n == READ_BYTES || s->is_eof;
+			feed(s, (size_t)n);
+		} else if (n == 0) {
+			session_fail(s, NULL, frame_reader_is_between(&s->reader) ? "the gateway closed the stream"
+										  : "the stream was cut");
+		} else if (errno == EAGAIN) {
+			s->is_readable = false;
+		} else if (errno != EINTR) {
+			session_fail(s, NULL, strerror(errno));
+		}
+	}
+}
+
+/* --- writing --- */
+
+/* Asks the channels in turn for one frame each; a channel that is alone for all there is room for. */
+static void fill(struct session *s)
+{
+	uint32_t room;
+
+	while ((room = outq_room(&s->out)) > 0 && s->state != SESSION_ENDED && !list_is_empty(&s->ready)) {
+		struct channel *c = CONTAINER_OF(s->ready.next, struct channel, in_ready);
+		bool is_alone = s->ready.next == s->ready.prev;
+		uint32_t before = s->out.part_end, urgent_before = s->out.urgent_end;
+
+		list_del(&c->in_ready);
+		if (!c->kind->has_output(c))
+			continue;
+		c->kind->emit(c, is_alone ? room : 1);
+		if (c->state == CHANNEL_GONE || !c->kind->has_output(c))
+			continue;
+		/* Still ready but nothing came: there is no room for it. */
+		list_add_tail(&s->ready, &c->in_ready);
+		if (s->out.part_end == before && s->out.urgent_end == urgent_before)
+			break;
+	}
+}
+
+static void write_stream(struct session *s)
+{
+	while (s->state != SESSION_ENDED) {
+		int rc;
+
+		fill(s);
+		if (s->out.is_blocked || outq_is_empty(&s->out))
+			return;
+		rc = outq_send(&s->out);
+		if (rc < 0)
+			session_fail(s, NULL, strerror(-rc));
+		if (rc == 1)
+			sftp_channels_sent(s);
+		/* What came in meanwhile is as urgent as what goes out. */
+		if (s->is_readable)
+			return;
+	}
+}
+
+/* --- events --- */
+
+static void on_stream_events(struct watch *w, uint32_t events)
+{
+	struct session *s = CONTAINER_OF(w, struct session, stream_watch);
+
+	if (events & (EPOLLIN | EPOLLHUP | EPOLLRDHUP | EPOLLERR))
+		s->is_readable = true;
+	if (events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR))
+		s->is_eof = true;
+	if (events & EPOLLOUT)
+		s->out.is_blocked = false;
+}
+
+static void leave(struct session *s)
+{
+	struct frame f = {.type = FRAME_GOAWAY, .error.message = bytes_str("the sandbox is shutting down")};
+
+	if (s->state == SESSION_CHALLENGED)
+		session_fail(s, "shutting-down", "the sandbox is shutting down");
+	if (s->state != SESSION_READY)
+		return;
+	s->state = SESSION_LEAVING;
+	s->deadline_ms = s->now_ms + LEAVE_MS;
+	session_urgent(s, &f);
+}
+
+static void on_signal_events(struct watch *w, uint32_t events)
+{
+	struct session *s = CONTAINER_OF(w, struct session, signal_watch);
+	struct signalfd_siginfo info;
+
+	while (read(s->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo == SIGCHLD)
+			process_reap(s);
+		else if (info.ssi_signo == SIGHUP)
+			session_fail(s, "shutting-down", "procd was killed");
+		else
+			leave(s);
+	}
+}
+
+static void on_notify_events(struct watch *w, uint32_t events)
+{
+	struct session *s = CONTAINER_OF(w, struct session, notify_watch);
+
+	sftp_channels_check(s);
+	tcp_resolved(s);
+}
+
+/* --- time --- */
+
+static uint64_t ping_ms(const struct session *s)
+{
+	return s->heard_ms + (uint64_t)PING_MS * (s->pings_out + 1);
+}
+
+static int next_timeout(const struct session *s)
+{
+	uint64_t next = s->state == SESSION_CHALLENGED ? UINT64_MAX : ping_ms(s);
+
+	if (s->deadline_ms && s->deadline_ms < next)
+		next = s->deadline_ms;
+	for (struct list *l = s->channels.next; l != &s->channels; l = l->next) {
+		const struct channel *c = CONTAINER_OF(l, struct channel, in_all);
+
+		if (c->deadline_ms && c->deadline_ms < next)
+			next = c->deadline_ms;
+	}
+	if (next <= s->now_ms)
+		return 0;
+	return next - s->now_ms > 60000 ? 60000 : (int)(next - s->now_ms);
+}
+
+static void ping(struct session *s)
+{
+	struct frame f = {.type = FRAME_PING};
+
+	if (s->pings_out == PING_COUNT) {
+		session_fail(s, NULL, "the gateway does not answer");
+		return;
+	}
+	f.opaque = ++s->pings_out;
+	session_urgent(s, &f);
+}
+
+static void check_deadlines(struct session *s)
+{
+	struct list *l = s->channels.next;
+
+	if (s->deadline_ms && s->now_ms >= s->deadline_ms)
+		session_fail(s, s->state == SESSION_CHALLENGED ? "bad-ticket" : "shutting-down",
+			     s->state == SESSION_CHALLENGED ? "no HELLO in time" : "the sandbox is shutting down");
+	if (s->state != SESSION_CHALLENGED && s->state != SESSION_ENDED && s->now_ms >= ping_ms(s))
+		ping(s);
+	while (l != &s->channels) {
+		struct channel *c = CONTAINER_OF(l, struct channel, in_all);
+
+		l = l->next;
+		if (c->deadline_ms && s->now_ms >= c->deadline_ms) {
+			c->deadline_ms = 0;
+			c->kind->on_deadline(c);
+		}
+	}
+}
+
+/* --- the loop --- */
+
+static void bury(struct session *s)
+{
+	struct list *l = s->graveyard.next;
+
+	while (l != &s->graveyard) {
+		struct channel *c = CONTAINER_OF(l, struct channel, in_grave);
+
+		l = l->next;
+		if (c->hold_count > 0)
+			continue;
+		list_del(&c->in_grave);
+		if (c->kind->deinit)
+			c->kind->deinit(c);
+		free(c);
+	}
+}
+
+/* True when a round can go on without waiting. */
+static bool has_work(const struct session *s)
+{
+	return s->is_readable;
+}
+
+static void round_run(struct session *s)
+{
+	struct epoll_event events[EVENTS_AT_ONCE];
+	int n = epoll_wait(s->epoll_fd, events, EVENTS_AT_ONCE, has_work(s) ? 0 : next_timeout(s));
+
+	s->now_ms = now_ms();
+	for (int i = 0; i < n; i++) {
+		struct watch *w = events[i].data.ptr;
+
+		if (w->on_events)
+			w->on_events(w, events[i].events);
+	}
+	read_stream(s);
+	check_deadlines(s);
+	write_stream(s);
+	bury(s);
+	if (s->state == SESSION_LEAVING && s->channel_count == 0 && outq_is_empty(&s->out))
+		session_fail(s, NULL, "the sandbox is shutting down");
+}
+
+/* Sends what must still be said and waits for the gateway to have read it: closing early would make the kernel drop it. */
+static void say_last_words(struct session *s)
+{
+	struct frame f = {.type = FRAME_ERROR};
+	uint64_t until = now_ms() + LINGER_MS;
+
+	if (s->error_code) {
+		f.error.code = bytes_str(s->error_code);
+		f.error.message = bytes_str(s->end_reason);
+		(void)!outq_urgent(&s->out, &f);
+	}
+	for (bool is_shut = false;;) {
+		struct pollfd p = {.fd = s->fd, .events = POLLIN | POLLOUT};
+		uint64_t now = now_ms();
+		ssize_t n;
+
+		if (now >= until)
+			return;
+		s->out.is_blocked = false;
+		if (outq_send(&s->out) < 0)
+			return;
+		if (outq_is_empty(&s->out)) {
+			p.events = POLLIN;
+			if (!is_shut && shutdown(s->fd, SHUT_WR) < 0)
+				return;
+			is_shut = true;
+		}
+		(void)poll(&p, 1, (int)(until - now));
+		n = recv(s->fd, s->input, READ_BYTES, MSG_DONTWAIT);
+		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+			return;
+	}
+}
+
+static int signals_open(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	(void)signal(SIGPIPE, SIG_IGN);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static int setup(struct session *s)
+{
+	s->signal_fd = signals_open();
+	s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	s->notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->input = malloc(READ_BYTES);
+	if (s->signal_fd < 0 || s->epoll_fd < 0 || s->notify_fd < 0 || !s->input)
+		return -ENOMEM;
+	s->stream_watch.on_events = on_stream_events;
+	s->signal_watch.on_events = on_signal_events;
+	s->notify_watch.on_events = on_notify_events;
+	if (session_watch(s, s->fd, &s->stream_watch) < 0 || session_watch(s, s->signal_fd, &s->signal_watch) < 0 ||
+	    session_watch(s, s->notify_fd, &s->notify_watch) < 0)
+		return -ENOMEM;
+	resolve_init(s->notify_fd);
+	/* The main process is gone: so is this stream. */
+	if (prctl(PR_SET_PDEATHSIG, SIGHUP) < 0)
+		return -errno;
+	return handshake_start(s);
+}
+
+static void finish(struct session *s)
+{
+	bool was_ready = s->ticket.session[0] != 0;
+
+	while (!list_is_empty(&s->channels))
+		channel_end(CONTAINER_OF(s->channels.next, struct channel, in_all));
+	say_last_words(s);
+	close(s->fd);
+	log_event(was_ready ? LOG_INFO : LOG_WARN, was_ready ? "stream_end" : "stream_refused",
+		  LOG_STR("session", was_ready ? s->ticket.session : "-"), LOG_STR("reason", s->end_reason),
+		  LOG_U64("received", s->received_bytes), LOG_U64("sent", s->out.sent_bytes),
+		  LOG_F3("seconds", (double)(now_ms() - s->started_ms) / 1000));
+}
+
+void session_run(int fd, struct options *options)
+{
+	static struct session session;
+	struct session *s = &session;
+
+	s->options = options;
+	s->fd = fd;
+	s->now_ms = s->started_ms = s->heard_ms = now_ms();
+	s->budget_left = BUDGET_SHARED;
+	list_init(&s->channels);
+	list_init(&s->ready);
+	list_init(&s->input_pending);
+	list_init(&s->graveyard);
+	for (int i = 0; i < CHANNEL_BUCKETS; i++)
+		list_init(&s->buckets[i]);
+	listen_name(fd, s->address, sizeof(s->address));
+	frame_reader_init(&s->reader, &sink, s);
+	outq_init(&s->out, fd);
+	if (setup(s) < 0)
+		session_fail(s, "no-memory", "out of memory or descriptors");
+	while (s->state != SESSION_ENDED)
+		round_run(s);
+	finish(s);
+}

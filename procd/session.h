@@ -1,0 +1,71 @@
+/*
+ * procd/session.h - one gateway connection: a process of its own.
+ *
+ *   CHALLENGED ─good HELLO─► READY ─SIGTERM─► LEAVING
+ *        └──────────┬───────────┴────────────────┴──► ENDED
+ *
+ * Owner:  session_run's stack frame; the process ends with it.
+ * Thread: the main one. SFTP servers and name look-ups have threads that touch nothing here.
+ */
+#ifndef PROCD_SESSION_H
+#define PROCD_SESSION_H
+
+#include "core/list.h"
+#include "procd/loop.h"
+#include "procd/options.h"
+#include "procd/outq.h"
+#include "procd/user.h"
+#include "upstream/procd/proof.h"
+
+enum session_state { SESSION_CHALLENGED, SESSION_READY, SESSION_LEAVING, SESSION_ENDED };
+
+struct session {
+	struct options *options;
+	struct user user;
+	enum session_state state;
+	int fd, epoll_fd, signal_fd, notify_fd;
+	struct watch stream_watch, signal_watch, notify_watch;
+	bool is_readable, is_eof;
+
+	struct frame_reader reader;
+	struct outq out;
+	uint8_t *input; /* READ_BYTES */
+	uint8_t challenge[FRAME_CHALLENGE_BYTES];
+	struct ticket ticket;
+	char address[128]; /* our end of the stream, as text */
+
+	struct list channels;                 /* all live ones */
+	struct list buckets[CHANNEL_BUCKETS]; /* by number */
+	struct list ready;                    /* may have something to send */
+	struct list input_pending;            /* have pieces of the read at hand */
+	struct list graveyard;
+	struct channel *last_found;
+	uint32_t channel_count, sftp_count;
+	uint32_t highest_number;
+	uint32_t budget_left;
+
+	uint64_t now_ms, started_ms, heard_ms;
+	uint64_t deadline_ms; /* HELLO's, or of leaving */
+	uint32_t pings_out;
+	uint64_t received_bytes;
+
+	const char *end_reason; /* for the log */
+	const char *error_code; /* ERROR is sent with it, when not NULL */
+};
+
+/*
+ * Serves the connection and returns when it is over. Takes fd. The calling process does nothing else: it changes its user, its
+ * signals and its folder, and wipes the key.
+ */
+void session_run(int fd, struct options *options);
+
+/* For the channels: */
+void session_fail(struct session *s, const char *code, const char *reason);
+void session_urgent(struct session *s, struct frame *f);
+MUST_USE int session_watch(struct session *s, int fd, struct watch *w);
+
+/* handshake.c: the first frames. Negative errno when the stream must end (session_fail was called). */
+MUST_USE int handshake_start(struct session *s);
+MUST_USE int handshake_on_frame(struct session *s, const struct frame *f);
+
+#endif

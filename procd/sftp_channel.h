@@ -1,0 +1,55 @@
+/*
+ * procd/sftp_channel.h - channels of kind `subsystem`, name `sftp`: an SFTP server on a thread, memory between it and the loop.
+ *
+ * Owner:  embedded in its channel, which is held until the thread has ended.
+ * Thread: fields say whose they are; those under the lock are shared.
+ */
+#ifndef PROCD_SFTP_CHANNEL_H
+#define PROCD_SFTP_CHANNEL_H
+
+#include "procd/limits.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct session;
+struct channel_kind;
+struct block;
+
+/* Blocks in order; bytes are put at the tail and taken from the head. */
+struct block_queue {
+	struct block *head, *tail;
+};
+
+struct sftp_channel {
+	pthread_t thread;
+	bool has_thread; /* the loop's, as all down to the lock */
+	bool is_exit_sent;
+	uint32_t filled;      /* bytes behind the input's tail that are copied, not yet published */
+	size_t borrowed;      /* bytes in the batch */
+	struct block *cursor; /* where the next output is taken from */
+	uint32_t cursor_at;
+
+	pthread_mutex_t lock;
+	pthread_cond_t wake; /* the thread waits for input, or for output to leave */
+	struct block_queue in, out;
+	struct block *spare; /* blocks for the next use */
+	uint32_t spare_count;
+	size_t out_bytes;         /* committed and not yet sent */
+	size_t out_ready;         /* committed and not yet handed to a batch */
+	uint32_t consumed;        /* input bytes to give credit for */
+	uint32_t consumed_notice; /* tell the loop from this many on */
+	bool is_eof, is_gone, is_ended, is_notified;
+	int result;
+};
+
+extern const struct channel_kind sftp_kind;
+
+/* The notify descriptor was written: looks at all SFTP channels. */
+void sftp_channels_check(struct session *s);
+/* The batch is sent: its memory may be used again. */
+void sftp_channels_sent(struct session *s);
+
+#endif

@@ -1,0 +1,33 @@
+/*
+ * procd/tcp.h - channels of kind `tcp` and `unix`: a connection made from inside the sandbox.
+ *
+ * Owner:  embedded in its channel.
+ * Thread: the loop's; names are resolved elsewhere (resolve.h).
+ */
+#ifndef PROCD_TCP_H
+#define PROCD_TCP_H
+
+#include "procd/resolve.h"
+#include "procd/sink.h"
+#include "procd/source.h"
+
+struct channel_kind;
+struct session;
+
+struct tcp {
+	struct resolve_job *job;
+	struct sockaddr_storage addresses[ADDRESSES_MAX];
+	uint32_t address_count, address_at;
+	int last_error;
+	bool is_connected;
+	struct watch watch; /* while connecting */
+	struct sink sink;   /* the socket's descriptor is here */
+	struct source in;
+};
+
+extern const struct channel_kind tcp_kind, unix_kind;
+
+/* Names were resolved: goes on with them. */
+void tcp_resolved(struct session *s);
+
+#endif
