@@ -12,8 +12,8 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -269,8 +269,8 @@ static void put_time(struct record *r, const struct timespec *t)
 	day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
 	month = (5 * day_of_year + 2) / 153;
 	put_format(r, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", (int)(year + era * 400 + (month >= 10)),
-		   (int)(month < 10 ? month + 3 : month - 9), (int)(day_of_year - (153 * month + 2) / 5 + 1), (int)(left / 3600),
-		   (int)(left / 60 % 60), (int)(left % 60), (int)(t->tv_nsec / 1000000));
+		   (int)(month < 10 ? month + 3 : month - 9), (int)(day_of_year - (153 * month + 2) / 5 + 1),
+		   (int)(left / 3600), (int)(left / 60 % 60), (int)(left % 60), (int)(t->tv_nsec / 1000000));
 }
 
 static void record_make(struct record *r, enum log_level level, const char *event, const struct log_field *fields,

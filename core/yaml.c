@@ -51,8 +51,8 @@ const char *doc_show(const char *text, char buf[DOC_SHOW_BYTES])
 	return buf;
 }
 
-__attribute__((format(printf, 5, 0))) static void say_at(const char *name, uint32_t line, char *ret_error, size_t error_bytes,
-							 const char *format, va_list ap)
+__attribute__((format(printf, 5, 0))) static void say_at(const char *name, uint32_t line, char *ret_error,
+							 size_t error_bytes, const char *format, va_list ap)
 {
 	size_t name_n = strlen(name);
 	const char *shown = name_n > NAME_SHOWN ? name + name_n - NAME_SHOWN : name;
@@ -62,7 +62,8 @@ __attribute__((format(printf, 5, 0))) static void say_at(const char *name, uint3
 		vsnprintf(ret_error + n, error_bytes - (size_t)n, format, ap);
 }
 
-int doc_fail(const struct doc *d, const struct doc_node *n, char *ret_error, size_t error_bytes, const char *format, ...)
+int doc_fail(const struct doc *d, const struct doc_node *n, char *ret_error, size_t error_bytes, const char *format,
+	     ...)
 {
 	va_list ap;
 
@@ -284,8 +285,8 @@ static int parse_events(struct reader *r)
 	return rc;
 }
 
-int doc_parse(const char *name, struct bytes text, const struct doc_limits *limits, struct doc **ret_doc, char *ret_error,
-	      size_t error_bytes)
+int doc_parse(const char *name, struct bytes text, const struct doc_limits *limits, struct doc **ret_doc,
+	      char *ret_error, size_t error_bytes)
 {
 	struct reader r = {.limits = limits, .input = text, .error = ret_error, .error_bytes = error_bytes};
 	struct doc *d = calloc(1, sizeof(*d));
@@ -379,7 +380,8 @@ int doc_read_file(const char *path, size_t max_bytes, uint8_t **ret_text, size_t
 	return rc;
 }
 
-int doc_load(const char *path, const struct doc_limits *limits, struct doc **ret_doc, char *ret_error, size_t error_bytes)
+int doc_load(const char *path, const struct doc_limits *limits, struct doc **ret_doc, char *ret_error,
+	     size_t error_bytes)
 {
 	uint8_t *text;
 	size_t n;

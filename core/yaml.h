@@ -46,8 +46,8 @@ struct stat;
  * Reads a regular file of at most max_bytes into memory that the caller frees. ret_stat (or NULL) gets the file's state before
  * the first byte was read. Negative errno, -EFBIG when it is too large.
  */
-MUST_USE int doc_read_file(const char *path, size_t max_bytes, uint8_t **ret_text, size_t *ret_bytes, struct stat *ret_stat,
-			   char *ret_error, size_t error_bytes);
+MUST_USE int doc_read_file(const char *path, size_t max_bytes, uint8_t **ret_text, size_t *ret_bytes,
+			   struct stat *ret_stat, char *ret_error, size_t error_bytes);
 
 /* Parses text; `name` is the file's name for error texts. An empty document gives a doc without a root. -EINVAL, -ENOMEM. */
 MUST_USE int doc_parse(const char *name, struct bytes text, const struct doc_limits *limits, struct doc **ret_doc,

@@ -1,7 +1,7 @@
 /*
  * gateway/config.h - every setting of ringgate: its name, its unit, its default and its bounds.
  *
- * One table in config.c describes each setting once; the file reader, the flags (--set key=value), --check, --help's list and
+ * One table in settings_table.c describes each setting once; the file reader, the flags (--set key=value), --check, --help's list and
  * docs/configuration.md all come from it.
  *
  * Owner:  main; read-only once the threads run.
@@ -22,60 +22,63 @@
 #define CONFIG_LINE_SET UINT32_MAX
 
 struct config {
-	char path[CONFIG_PATH_MAX];             /* of the file, for error texts; "" without one */
-	uint32_t lines[CONFIG_SETTINGS_MAX];    /* where each setting of the table stands; 0: its default; CONFIG_LINE_SET: --set */
+	char path[CONFIG_PATH_MAX]; /* of the file, for error texts; "" without one */
+	/* Where each setting of the table stands; 0: its default; CONFIG_LINE_SET: --set. */
+	uint32_t lines[CONFIG_SETTINGS_MAX];
 
 	/* Where to listen: "ADDR:PORT", "[V6]:PORT"; at least one. listen */
 	char listen[CONFIG_LIST_MAX][128];
 	uint32_t listen_count;
-	char name[64];                          /* gateway name in tickets and logs; default the host name */
-	char host_key_dir[CONFIG_PATH_MAX];     /* host_key_dir: ssh_host_{ed25519,ecdsa,rsa}_key, made on first start */
-	char directory[CONFIG_PATH_MAX];        /* directory: the static directory file */
-	uint32_t directory_check_s;             /* directory_check_s: how often it is looked at for changes, default 1 */
-	char procd_key_file[CONFIG_PATH_MAX];   /* procd_key_file: this gateway's Ed25519 secret towards procd; made on first start */
-	uint32_t workers;                       /* workers: 0 = one a core */
-	uint32_t handshake_threads;             /* handshake_threads: 0 = one for four cores, at least 1 */
+	char name[64];                      /* gateway name in tickets and logs; default the host name */
+	char host_key_dir[CONFIG_PATH_MAX]; /* host_key_dir: ssh_host_{ed25519,ecdsa,rsa}_key, made on first start */
+	char directory[CONFIG_PATH_MAX];    /* directory: the static directory file */
+	uint32_t directory_check_s;         /* directory_check_s: how often it is looked at for changes, default 1 */
+	/* procd_key_file: this gateway's Ed25519 secret towards procd; made on first start. */
+	char procd_key_file[CONFIG_PATH_MAX];
+	uint32_t workers;           /* workers: 0 = one a core */
+	uint32_t handshake_threads; /* handshake_threads: 0 = one for four cores, at least 1 */
 
 	struct {
-		enum log_level level;           /* log.level: debug info warn error */
-		enum log_format format;         /* log.format: logfmt json */
-		char file[CONFIG_PATH_MAX];     /* log.file: "-" is standard error */
+		enum log_level level;       /* log.level: debug info warn error */
+		enum log_format format;     /* log.format: logfmt json */
+		char file[CONFIG_PATH_MAX]; /* log.file: "-" is standard error */
 	} log;
 
 	struct {
-		uint32_t grace_s;               /* login.grace_s: deadline for logging in, 60 */
-		uint32_t max_bad_signatures;    /* login.max_bad_signatures: 6 */
-		uint32_t max_keys;              /* login.max_keys: keys offered, 30 */
-		uint32_t start_begin;           /* login.unauthenticated.begin: connections from which drops begin, 100 */
-		uint32_t start_rate;            /* login.unauthenticated.rate: per cent dropped there, 30 */
-		uint32_t start_full;            /* login.unauthenticated.full: all dropped from here, 1000 */
-		uint32_t per_address;           /* login.unauthenticated.per_address: 0 = no limit; 0 */
+		uint32_t grace_s;            /* login.grace_s: deadline for logging in, 60 */
+		uint32_t max_bad_signatures; /* login.max_bad_signatures: 6 */
+		uint32_t max_keys;           /* login.max_keys: keys offered, 30 */
+		uint32_t start_begin;        /* login.unauthenticated.begin: connections from which drops begin, 100 */
+		uint32_t start_rate;         /* login.unauthenticated.rate: per cent dropped there, 30 */
+		uint32_t start_full;         /* login.unauthenticated.full: all dropped from here, 1000 */
+		uint32_t per_address;        /* login.unauthenticated.per_address: 0 = no limit; 0 */
 	} login;
 
 	struct {
-		uint32_t max_channels;          /* session.max_channels: open channels a connection, 64 (at most 256, as procd) */
-		uint32_t keepalive_s;           /* session.keepalive_s: ClientAliveInterval, 0 = off; 30 */
-		uint32_t keepalive_count;       /* session.keepalive_count: unanswered ones before it is lost, 3 */
-		uint32_t tcp_user_timeout_ms;   /* session.tcp_user_timeout_ms: both legs, 120000; 0 = the system's */
-		uint32_t max_sessions;          /* session.max_sessions: live ones in this gateway, 10000 */
-		uint32_t window_bytes;          /* session.window_bytes: SSH receive window a channel, 2 MiB */
-		uint64_t rekey_bytes;           /* session.rekey_bytes: 0 = the cipher's own limit */
-		uint32_t rekey_s;               /* session.rekey_s: 3600; 0 = never by time */
+		uint32_t max_channels; /* session.max_channels: open channels a connection, 64 (at most 256, as procd) */
+		uint32_t keepalive_s;  /* session.keepalive_s: ClientAliveInterval, 0 = off; 30 */
+		uint32_t keepalive_count;     /* session.keepalive_count: unanswered ones before it is lost, 3 */
+		uint32_t tcp_user_timeout_ms; /* session.tcp_user_timeout_ms: both legs, 120000; 0 = the system's */
+		uint32_t max_sessions;        /* session.max_sessions: live ones in this gateway, 10000 */
+		uint32_t window_bytes;        /* session.window_bytes: SSH receive window a channel, 2 MiB */
+		uint64_t rekey_bytes;         /* session.rekey_bytes: 0 = the cipher's own limit */
+		uint32_t rekey_s;             /* session.rekey_s: 3600; 0 = never by time */
 		char accept_env[CONFIG_LIST_MAX * 4][64]; /* session.accept_env: further patterns (NAME or PREFIX*) */
 		uint32_t accept_env_count;
-		uint32_t forward_tcp;           /* session.forward_tcp: none, loopback (addresses inside the sandbox), all; 1 */
+		uint32_t forward_tcp; /* session.forward_tcp: none, loopback (addresses inside the sandbox), all; 1 */
 	} session;
 
 	struct {
-		uint32_t connect_timeout_ms;    /* procd.connect_timeout_ms: 5000 */
-		uint32_t hello_timeout_ms;      /* procd.hello_timeout_ms: connect to WELCOME, 5000 */
-		uint32_t ping_s;                /* procd.ping_s: 30 */
-		uint32_t ping_count;            /* procd.ping_count: 3 */
-		uint32_t budget_bytes;          /* procd.budget_bytes: credit and held bytes a stream, 8 MiB */
+		uint32_t connect_timeout_ms; /* procd.connect_timeout_ms: 5000 */
+		uint32_t hello_timeout_ms;   /* procd.hello_timeout_ms: connect to WELCOME, 5000 */
+		uint32_t ping_s;             /* procd.ping_s: 30 */
+		uint32_t ping_count;         /* procd.ping_count: 3 */
+		uint32_t budget_bytes;       /* procd.budget_bytes: credit and held bytes a stream, 8 MiB */
 	} procd;
 
 	struct {
-		char kex[1024], ciphers[512], macs[512], host_keys[512]; /* crypto.*: OpenSSH names, comma separated; checked */
+		/* crypto.*: OpenSSH names, comma separated; checked. */
+		char kex[1024], ciphers[512], macs[512], host_keys[512];
 	} crypto;
 };
 

@@ -153,8 +153,11 @@ static int key_check(const char *path, const struct stat *st, char ret_error[ERR
 	if (!S_ISREG(st->st_mode))
 		return fail(ret_error, -EINVAL, "%s is not a regular file", path);
 	if (st->st_mode & 077)
-		return fail(ret_error, -EACCES, "others may read the host key %s (mode %03o): chmod 600 it, or remove it and its .pub for a "
-			    "new one", path, (unsigned)st->st_mode & 0777);
+		return fail(
+			ret_error, -EACCES,
+			"others may read the host key %s (mode %03o): chmod 600 it, or remove it and its .pub for a "
+			"new one",
+			path, (unsigned)st->st_mode & 0777);
 	return 0;
 }
 

@@ -9,10 +9,10 @@ enum family { FAMILY_ED25519, FAMILY_ECDSA, FAMILY_RSA };
 static const struct key_type {
 	const char *name;
 	enum family family;
-	uint32_t bits;          /* 0: the key says */
-	const char *curve;      /* ECDSA: its name in the blob */
-	uint32_t point_bytes;   /* ECDSA: of the uncompressed point */
-	bool has_application;   /* a security key's */
+	uint32_t bits;        /* 0: the key says */
+	const char *curve;    /* ECDSA: its name in the blob */
+	uint32_t point_bytes; /* ECDSA: of the uncompressed point */
+	bool has_application; /* a security key's */
 } key_types[] = {
 	{"ssh-ed25519", FAMILY_ED25519, 256, NULL, 0, false},
 	{"ecdsa-sha2-nistp256", FAMILY_ECDSA, 256, "nistp256", 65, false},
@@ -129,10 +129,12 @@ void pubkey_fingerprint(struct bytes blob, char ret[FINGERPRINT_CHARS + 1])
 {
 	uint8_t hash[crypto_hash_sha256_BYTES];
 
-	_Static_assert(sizeof("SHA256:") - 1 + (crypto_hash_sha256_BYTES * 8 + 5) / 6 == FINGERPRINT_CHARS, "its length");
+	_Static_assert(sizeof("SHA256:") - 1 + (crypto_hash_sha256_BYTES * 8 + 5) / 6 == FINGERPRINT_CHARS,
+		       "its length");
 	crypto_hash_sha256(hash, blob.p, blob.n);
 	memcpy(ret, "SHA256:", 7);
-	sodium_bin2base64(ret + 7, FINGERPRINT_CHARS + 1 - 7, hash, sizeof(hash), sodium_base64_VARIANT_ORIGINAL_NO_PADDING);
+	sodium_bin2base64(ret + 7, FINGERPRINT_CHARS + 1 - 7, hash, sizeof(hash),
+			  sodium_base64_VARIANT_ORIGINAL_NO_PADDING);
 }
 
 __attribute__((format(printf, 2, 3))) static int refuse(char ret_error[PUBKEY_ERROR_BYTES], const char *format, ...)
@@ -165,9 +167,12 @@ static bool contains(const char *line, const char *what)
 static int check_mistakes(const char *line, char ret_error[PUBKEY_ERROR_BYTES])
 {
 	/* "openssh-key-v1" in base64: the first line inside OpenSSH's private key files. */
-	if (contains(line, "PRIVATE KEY") || contains(line, "PuTTY-User-Key-File") || contains(line, "b3BlbnNzaC1rZXktdjE"))
-		return refuse(ret_error, "this is a private key: put the line of the .pub file here, and make a new key pair");
-	if (contains(line, "BEGIN SSH2 PUBLIC KEY") || contains(line, "BEGIN PUBLIC KEY") || contains(line, "BEGIN RSA PUBLIC KEY"))
+	if (contains(line, "PRIVATE KEY") || contains(line, "PuTTY-User-Key-File") ||
+	    contains(line, "b3BlbnNzaC1rZXktdjE"))
+		return refuse(ret_error,
+			      "this is a private key: put the line of the .pub file here, and make a new key pair");
+	if (contains(line, "BEGIN SSH2 PUBLIC KEY") || contains(line, "BEGIN PUBLIC KEY") ||
+	    contains(line, "BEGIN RSA PUBLIC KEY"))
 		return refuse(ret_error, "this is another file format: ssh-keygen -i converts it to one line");
 	for (const char *p = line; *p; p++)
 		if (((unsigned char)*p < ' ' && *p != '\t') || *p == 0x7f)
@@ -198,7 +203,8 @@ static int refuse_blob(int rc, uint32_t bits, char ret_error[PUBKEY_ERROR_BYTES]
 		return refuse(ret_error, "the key is damaged: its content is not that of its type");
 	if (bits == 0)
 		return refuse(ret_error, "an RSA key of more than %d bits is not accepted", PUBKEY_RSA_BITS_MAX);
-	return refuse(ret_error, "an RSA key of %u bits is not accepted: at least %d, or an ed25519 key", bits, PUBKEY_RSA_BITS_MIN);
+	return refuse(ret_error, "an RSA key of %u bits is not accepted: at least %d, or an ed25519 key", bits,
+		      PUBKEY_RSA_BITS_MIN);
 }
 
 int pubkey_parse_line(const char *line, struct pubkey *ret, char ret_error[PUBKEY_ERROR_BYTES])
@@ -220,7 +226,8 @@ int pubkey_parse_line(const char *line, struct pubkey *ret, char ret_error[PUBKE
 		return refuse(ret_error, "the key's base64 text is missing");
 	if (sodium_base642bin(key.blob, sizeof(key.blob), (const char *)text.p, text.n, NULL, &n, NULL,
 			      sodium_base64_VARIANT_ORIGINAL) != 0)
-		return refuse(ret_error, "the key is damaged: its base64 text is cut, too long or has wrong characters");
+		return refuse(ret_error,
+			      "the key is damaged: its base64 text is cut, too long or has wrong characters");
 	rc = pubkey_check_blob(bytes_of(key.blob, n), key.type, &key.bits);
 	if (rc == -ENOTSUP || (rc == 0 && !bytes_is(type, key.type)))
 		return refuse(ret_error, "the key is damaged: it says another type inside than outside");

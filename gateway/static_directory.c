@@ -358,8 +358,8 @@ static int user_key(const struct loader *l, uint32_t user, const struct doc_node
 		return FAIL(l, n, "user %s: %s", id, error);
 	key = table_find(keys, parsed.fingerprint);
 	if (key)
-		return FAIL(l, n, "user %s: this key is user %s's already, in line %u", id, (char *)table_at(users, key->user),
-			    key->line);
+		return FAIL(l, n, "user %s: this key is user %s's already, in line %u", id,
+			    (char *)table_at(users, key->user), key->line);
 	rc = table_add(keys, parsed.fingerprint, sizeof(key->fingerprint), &entry);
 	if (rc < 0)
 		return cannot_add(l, n, rc, "keys");
@@ -372,7 +372,9 @@ static int user_key(const struct loader *l, uint32_t user, const struct doc_node
 static int user_read(const struct loader *l, const struct doc_node *map)
 {
 	struct map_field fields[] = {
-		{"id", DOC_SCALAR, true, NULL}, {"teams", DOC_LIST, true, NULL}, {"keys", DOC_LIST, true, NULL},
+		{"id", DOC_SCALAR, true, NULL},
+		{"teams", DOC_LIST, true, NULL},
+		{"keys", DOC_LIST, true, NULL},
 	};
 	struct table *users = &l->content->users;
 	char shown[DOC_SHOW_BYTES];
@@ -385,7 +387,8 @@ static int user_read(const struct loader *l, const struct doc_node *map)
 		return rc;
 	id = doc_text(l->doc, fields[0].value);
 	if (!is_id(id))
-		return FAIL(l, fields[0].value, "'%s' is no user ID: 1 to %d of A-Z a-z 0-9 _ -", doc_show(id, shown), USER_ID_MAX);
+		return FAIL(l, fields[0].value, "'%s' is no user ID: 1 to %d of A-Z a-z 0-9 _ -", doc_show(id, shown),
+			    USER_ID_MAX);
 	if (table_find(users, id))
 		return FAIL(l, fields[0].value, "user %s stands here twice", id);
 	rc = table_add(users, id, USER_ID_MAX + 1, &user);
@@ -442,12 +445,13 @@ static int sandbox_read(const struct loader *l, const struct doc_node *map)
 	s->team = team;
 	text = doc_text(l->doc, fields[2].value);
 	if (!procd_address(text, s))
-		return FAIL(l, fields[2].value, "sandbox %s: '%s' is no address: IP:PORT, [V6]:PORT or unix:/PATH", s->id,
-			    doc_show(text, shown));
+		return FAIL(l, fields[2].value, "sandbox %s: '%s' is no address: IP:PORT, [V6]:PORT or unix:/PATH",
+			    s->id, doc_show(text, shown));
 	if (!fields[3].value)
 		return 0;
 	if (proof_public_parse(doc_text(l->doc, fields[3].value), &s->procd_key) < 0)
-		return FAIL(l, fields[3].value, "sandbox %s: procd_key is no ed25519:BASE64, as in procd keygen's .pub file", s->id);
+		return FAIL(l, fields[3].value,
+			    "sandbox %s: procd_key is no ed25519:BASE64, as in procd keygen's .pub file", s->id);
 	s->has_procd_key = true;
 	return 0;
 }

@@ -349,10 +349,11 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_empty_holds_nothing),  T(test_append_across_chunks), T(test_consume_in_odd_steps),
-		T(test_bytes_stay_in_place),  T(test_iov_is_limited),       T(test_reserve_and_commit),
-		T(test_reservation_outlives_consume), T(test_reserved_and_left_empty), T(test_pool_reuses),       T(test_pool_keeps_a_limit),
-		T(test_two_chains_one_pool),  T(test_random_walk),          T(test_append_without_memory),
+		T(test_empty_holds_nothing),          T(test_append_across_chunks),    T(test_consume_in_odd_steps),
+		T(test_bytes_stay_in_place),          T(test_iov_is_limited),          T(test_reserve_and_commit),
+		T(test_reservation_outlives_consume), T(test_reserved_and_left_empty), T(test_pool_reuses),
+		T(test_pool_keeps_a_limit),           T(test_two_chains_one_pool),     T(test_random_walk),
+		T(test_append_without_memory),
 	};
 
 	return cmocka_run_group_tests_name("chain", tests, NULL, NULL);

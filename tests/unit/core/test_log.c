@@ -92,33 +92,37 @@ static void expect_line(const char *expected)
 static void test_logfmt(void **state)
 {
 	start(LOG_INFO, LOG_LOGFMT);
-	log_event(LOG_WARN, "connect", LOG_STR("client", "127.0.0.1:22"), LOG_U64("n", UINT64_MAX), LOG_I64("i", INT64_MIN),
-		  LOG_F3("s", 1.0005), LOG_STR("words", "two words"), LOG_STR("empty", ""), LOG_STR("none", NULL),
-		  LOG_BYTES("b", bytes_of("a=b", 3)), LOG_STR("q", "say \"hi\"\\"));
-	expect_line("level=warn event=connect client=127.0.0.1:22 n=18446744073709551615 i=-9223372036854775808 s=1.001 "
-		    "words=\"two words\" empty=\"\" none=\"\" b=\"a=b\" q=\"say \\\"hi\\\"\\\\\"");
+	log_event(LOG_WARN, "connect", LOG_STR("client", "127.0.0.1:22"), LOG_U64("n", UINT64_MAX),
+		  LOG_I64("i", INT64_MIN), LOG_F3("s", 1.0005), LOG_STR("words", "two words"), LOG_STR("empty", ""),
+		  LOG_STR("none", NULL), LOG_BYTES("b", bytes_of("a=b", 3)), LOG_STR("q", "say \"hi\"\\"));
+	expect_line(
+		"level=warn event=connect client=127.0.0.1:22 n=18446744073709551615 i=-9223372036854775808 s=1.001 "
+		"words=\"two words\" empty=\"\" none=\"\" b=\"a=b\" q=\"say \\\"hi\\\"\\\\\"");
 }
 
 static void test_json(void **state)
 {
 	start(LOG_DEBUG, LOG_JSON);
-	log_event(LOG_DEBUG, "connect", LOG_STR("client", "127.0.0.1:22"), LOG_U64("n", 7), LOG_I64("i", -7), LOG_F3("s", -0.25),
-		  LOG_STR("none", NULL), LOG_F3("nan", 0.0 / 0.0), LOG_F3("inf", 1.0 / 0.0), LOG_F3("zero", -0.0001),
-		  LOG_STR("q", "say \"hi\"\\"));
-	expect_line("\"level\":\"debug\",\"event\":\"connect\",\"client\":\"127.0.0.1:22\",\"n\":7,\"i\":-7,\"s\":-0.250,"
-		    "\"none\":null,\"nan\":null,\"inf\":null,\"zero\":0.000,\"q\":\"say \\\"hi\\\"\\\\\"}");
+	log_event(LOG_DEBUG, "connect", LOG_STR("client", "127.0.0.1:22"), LOG_U64("n", 7), LOG_I64("i", -7),
+		  LOG_F3("s", -0.25), LOG_STR("none", NULL), LOG_F3("nan", 0.0 / 0.0), LOG_F3("inf", 1.0 / 0.0),
+		  LOG_F3("zero", -0.0001), LOG_STR("q", "say \"hi\"\\"));
+	expect_line(
+		"\"level\":\"debug\",\"event\":\"connect\",\"client\":\"127.0.0.1:22\",\"n\":7,\"i\":-7,\"s\":-0.250,"
+		"\"none\":null,\"nan\":null,\"inf\":null,\"zero\":0.000,\"q\":\"say \\\"hi\\\"\\\\\"}");
 }
 
 /* Line ends of every kind, escape sequences, turned text, bytes that are no UTF-8: one line, and nothing for a terminal. */
-#define HOSTILE                                                                                                                \
-	"a\nb\rc\td\x1b[2Je\x7f"                                                                                               \
-	"f\xc2\x85g\xe2\x80\xa8h\xe2\x80\xaei\xff\xc0\xafj\xed\xa0\x80k\xf4\x90\x80\x80l\xe2\x82m\xc3\xa9\xf0\x9f\x98\x80"
+#define HOSTILE                                                                                                        \
+	"a\nb\rc\td\x1b[2Je\x7f"                                                                                       \
+	"f\xc2\x85g\xe2\x80\xa8h\xe2\x80\xaei\xff\xc0\xafj\xed\xa0\x80k\xf4\x90\x80\x80l\xe2\x82m\xc3\xa9\xf0\x9f\x98" \
+	"\x80"
 
 static void test_hostile_logfmt(void **state)
 {
 	start(LOG_INFO, LOG_LOGFMT);
 	log_event(LOG_INFO, "x", LOG_STR("v", HOSTILE));
-	expect_line("level=info event=x v=\"a\\nb\\rc\\td\\u001b[2Je\\u007ff\\u0085g\\u2028h\\u202ei\\xff\\xc0\\xafj\\xed\\xa0\\x80"
+	expect_line("level=info event=x "
+		    "v=\"a\\nb\\rc\\td\\u001b[2Je\\u007ff\\u0085g\\u2028h\\u202ei\\xff\\xc0\\xafj\\xed\\xa0\\x80"
 		    "k\\xf4\\x90\\x80\\x80l\\xe2\\x82m\xc3\xa9\xf0\x9f\x98\x80\"");
 }
 
@@ -126,9 +130,11 @@ static void test_hostile_json(void **state)
 {
 	start(LOG_INFO, LOG_JSON);
 	log_event(LOG_INFO, "x", LOG_STR("v", HOSTILE), LOG_BYTES("nul", bytes_of("a\0b", 3)));
-	expect_line("\"level\":\"info\",\"event\":\"x\",\"v\":\"a\\nb\\rc\\td\\u001b[2Je\\u007ff\\u0085g\\u2028h\\u202ei"
-		    "\\ufffd\\ufffd\\ufffdj\\ufffd\\ufffd\\ufffdk\\ufffd\\ufffd\\ufffd\\ufffdl\\ufffd\\ufffdm\xc3\xa9\xf0\x9f\x98\x80\","
-		    "\"nul\":\"a\\u0000b\"}");
+	expect_line(
+		"\"level\":\"info\",\"event\":\"x\",\"v\":\"a\\nb\\rc\\td\\u001b[2Je\\u007ff\\u0085g\\u2028h\\u202ei"
+		"\\ufffd\\ufffd\\ufffdj\\ufffd\\ufffd\\ufffdk\\ufffd\\ufffd\\ufffd\\ufffdl\\ufffd\\ufffdm\xc3\xa9\xf0"
+		"\x9f\x98\x80\","
+		"\"nul\":\"a\\u0000b\"}");
 }
 
 /* Random bytes in both forms: lines are never broken, and only printable ASCII and good UTF-8 come out. */
@@ -173,7 +179,8 @@ static void test_long_values_are_cut(void **state)
 	memcpy(value + LOG_VALUE_MAX - 4, "\xc3\xa9", 2);
 	start(LOG_INFO, LOG_JSON);
 	log_event(LOG_INFO, "x", LOG_STR("v", value));
-	n = snprintf(expected, sizeof(expected), "\"level\":\"info\",\"event\":\"x\",\"v\":\"%.*s...\"}", LOG_VALUE_MAX - 4, value);
+	n = snprintf(expected, sizeof(expected), "\"level\":\"info\",\"event\":\"x\",\"v\":\"%.*s...\"}",
+		     LOG_VALUE_MAX - 4, value);
 	assert_true(n > 0);
 	expect_line(expected);
 }
@@ -293,7 +300,8 @@ static void test_start_fails(void **state)
 static void *writer(void *arg)
 {
 	for (uint64_t i = 0; i < EACH; i++) {
-		log_event(LOG_INFO, "x", LOG_U64("t", (uint64_t)(uintptr_t)arg), LOG_U64("i", i), LOG_STR("pad", "0123456789"));
+		log_event(LOG_INFO, "x", LOG_U64("t", (uint64_t)(uintptr_t)arg), LOG_U64("i", i),
+			  LOG_STR("pad", "0123456789"));
 		/* The queue holds all of them, but let the log thread have a turn. */
 		if (i % 100 == 0)
 			usleep(100);

@@ -251,7 +251,10 @@ static void test_show(void **state)
 	char buf[DOC_SHOW_BYTES], text[200];
 
 	assert_string_equal(doc_show("abc", buf), "abc");
-	assert_string_equal(doc_show("a\nb\x1b" "c\x7f", buf), "a?b?c?");
+	assert_string_equal(doc_show("a\nb\x1b"
+				     "c\x7f",
+				     buf),
+			    "a?b?c?");
 	memset(text, 'x', sizeof(text));
 	text[sizeof(text) - 1] = 0;
 	doc_show(text, buf);
@@ -268,7 +271,8 @@ static void test_show(void **state)
 /* Every prefix and every single changed byte of a good file: an error or a tree, never anything else. */
 static void test_mangled(void **state)
 {
-	static const char good[] = "users:\n  - id: u\n    teams: [a, \"b\"]\n    keys:\n      - 'x y z'\nsandboxes: []\n";
+	static const char good[] =
+		"users:\n  - id: u\n    teams: [a, \"b\"]\n    keys:\n      - 'x y z'\nsandboxes: []\n";
 	char text[sizeof(good)], error[256];
 	struct doc *d;
 

@@ -122,7 +122,8 @@ static void test_defaults(void **state)
 /* Nothing weak is ever offered unasked. */
 static void test_defaults_are_strong(void **state)
 {
-	static const char *const weak[] = {"sha1", "cbc", "group1-", "group-exchange", "ssh-rsa", "md5", "3des", "arcfour", "none"};
+	static const char *const weak[] = {"sha1", "cbc",     "group1-", "group-exchange", "ssh-rsa", "md5",
+					   "3des", "arcfour", "none"};
 
 	config_defaults(&c);
 	for (size_t i = 0; i < ARRAY_LEN(weak); i++) {
@@ -189,19 +190,24 @@ static void test_unknown_keys(void **state)
 	expect_load_error("x: 1\n", "1: unknown setting 'x'; ringgate --help-settings lists all");
 	expect_load_error("\nlisen: []\n", "2: unknown setting 'lisen'; did you mean 'listen'?");
 	expect_load_error("login:\n  grace: 5\n", "2: unknown setting 'login.grace'; did you mean 'login.grace_s'?");
-	expect_load_error("session: {max_chanels: 5}\n", "1: unknown setting 'session.max_chanels'; did you mean 'session.max_channels'?");
-	expect_load_error("max_channels: 5\n", "1: unknown setting 'max_channels'; did you mean 'session.max_channels'?");
+	expect_load_error("session: {max_chanels: 5}\n",
+			  "1: unknown setting 'session.max_chanels'; did you mean 'session.max_channels'?");
+	expect_load_error("max_channels: 5\n",
+			  "1: unknown setting 'max_channels'; did you mean 'session.max_channels'?");
 	expect_load_error("sesion: {}\n", "1: unknown setting 'sesion'; did you mean 'session'?");
-	expect_load_error("login: {unauthenticated: {begn: 1}}\n",
-			  "1: unknown setting 'login.unauthenticated.begn'; did you mean 'login.unauthenticated.begin'?");
+	expect_load_error(
+		"login: {unauthenticated: {begn: 1}}\n",
+		"1: unknown setting 'login.unauthenticated.begn'; did you mean 'login.unauthenticated.begin'?");
 	expect_load_error("\"a\\nb\": 1\n", "1: unknown setting 'a?b'");
 }
 
 static void test_wrong_types(void **state)
 {
-	expect_load_error("login: {grace_s: abc}\n", "1: login.grace_s: 'abc' is no number; allowed: 1 to 3600 seconds");
+	expect_load_error("login: {grace_s: abc}\n",
+			  "1: login.grace_s: 'abc' is no number; allowed: 1 to 3600 seconds");
 	expect_load_error("login: {grace_s: \"60\"}\n", "1: login.grace_s: a number is written without quotes");
-	expect_load_error("login: {grace_s: [60]}\n", "1: login.grace_s: a list where none is accepted; allowed: 1 to 3600 seconds");
+	expect_load_error("login: {grace_s: [60]}\n",
+			  "1: login.grace_s: a list where none is accepted; allowed: 1 to 3600 seconds");
 	expect_load_error("login: {grace_s: {a: 1}}\n", "1: login.grace_s: a map where none is accepted");
 	expect_load_error("login: {grace_s: }\n", "1: login.grace_s: has no value");
 	expect_load_error("login: {grace_s: -1}\n", "1: login.grace_s: '-1' is no number");
@@ -210,11 +216,13 @@ static void test_wrong_types(void **state)
 	expect_load_error("login: {grace_s: 1KiB}\n", "1: login.grace_s: '1KiB' is no number");
 	expect_load_error("login: 5\n", "1: login: is a section");
 	expect_load_error("log: [level]\n", "1: log: is a section");
-	expect_load_error("listen: 0.0.0.0:22\n", "1: listen: a value where none is accepted; allowed: a list of at most 16");
+	expect_load_error("listen: 0.0.0.0:22\n",
+			  "1: listen: a value where none is accepted; allowed: a list of at most 16");
 	expect_load_error("listen:\n  - \"0.0.0.0:22\"\n  - [x]\n", "3: listen: an entry is no text");
 	expect_load_error("name: [x]\n", "1: name: a list where none is accepted");
 	expect_load_error("name: null\n", "1: name: has no value");
-	expect_load_error("login.grace_s: 5\n", "1: login.grace_s: in the file a dot stands for a map: write login: {grace_s: ...}");
+	expect_load_error("login.grace_s: 5\n",
+			  "1: login.grace_s: in the file a dot stands for a map: write login: {grace_s: ...}");
 	expect_load_error("[1]\n", "1: a list where settings (key: value) are expected");
 	expect_load_error("hello\n", "1: a value where settings (key: value) are expected");
 	expect_load_error("name: a\nname: b\n", "2: name stands here twice");
@@ -224,14 +232,17 @@ static void test_bounds(void **state)
 {
 	expect_load_error("login: {grace_s: 0}\n", "1: login.grace_s: 0 is out of bounds; allowed: 1 to 3600 seconds");
 	expect_load_error("login: {grace_s: 3601}\n", "1: login.grace_s: 3601 is out of bounds");
-	expect_load_error("workers: 257\n", "1: workers: 257 is out of bounds; allowed: 0 (one for each core) or 1 to 256");
+	expect_load_error("workers: 257\n",
+			  "1: workers: 257 is out of bounds; allowed: 0 (one for each core) or 1 to 256");
 	expect_load_error("workers: 4294967297\n", "1: workers: 4294967297 is out of bounds");
 	expect_load_error("workers: 99999999999999999999999\n", "1: workers: '99999999999999999999999' is no number");
 	expect_load_error("session: {window_bytes: 1 KiB}\n",
 			  "1: session.window_bytes: 1 KiB is out of bounds; allowed: 32 KiB to 64 MiB");
-	expect_load_error("session: {rekey_bytes: 99999999999 GiB}\n", "1: session.rekey_bytes: '99999999999 GiB' is no number");
+	expect_load_error("session: {rekey_bytes: 99999999999 GiB}\n",
+			  "1: session.rekey_bytes: '99999999999 GiB' is no number");
 	expect_load_error("session: {tcp_user_timeout_ms: 5}\n",
-			  "1: session.tcp_user_timeout_ms: 5 is out of bounds; allowed: 0 (the system's) or 1000 to 86400000 milliseconds");
+			  "1: session.tcp_user_timeout_ms: 5 is out of bounds; allowed: 0 (the system's) or 1000 to "
+			  "86400000 milliseconds");
 	load("login: {grace_s: 3600}\nsession: {tcp_user_timeout_ms: 0, window_bytes: 64 MiB}\n");
 }
 
@@ -239,15 +250,18 @@ static void test_texts(void **state)
 {
 	char text[6000] = "directory: ";
 
-	expect_load_error("listen: [\"localhost:22\"]\n", "1: listen: 'localhost:22' is not accepted; allowed: ADDR:PORT");
+	expect_load_error("listen: [\"localhost:22\"]\n",
+			  "1: listen: 'localhost:22' is not accepted; allowed: ADDR:PORT");
 	expect_load_error("listen: [\"0.0.0.0\"]\n", "1: listen: '0.0.0.0' is not accepted");
 	expect_load_error("listen: [\"unix:/run/x\"]\n", "1: listen: 'unix:/run/x' is not accepted");
 	expect_load_error("listen: [\"0.0.0.0:22\", \"0.0.0.0:22\"]\n", "1: listen: '0.0.0.0:22' stands here twice");
 	expect_load_error("name: \"two words\"\n", "1: name: 'two words' is not accepted");
 	expect_load_error("directory: \"\"\n", "1: directory: '' is not accepted");
-	expect_load_error("log: {level: verbose}\n", "1: log.level: 'verbose' is unknown; allowed: debug, info, warn, error");
+	expect_load_error("log: {level: verbose}\n",
+			  "1: log.level: 'verbose' is unknown; allowed: debug, info, warn, error");
 	expect_load_error("log: {level: inf}\n", "1: log.level: 'inf' is unknown; did you mean 'info'?");
-	expect_load_error("session: {accept_env: [\"*\"]}\n", "1: session.accept_env: '*' is not accepted; allowed: NAME or PREFIX*");
+	expect_load_error("session: {accept_env: [\"*\"]}\n",
+			  "1: session.accept_env: '*' is not accepted; allowed: NAME or PREFIX*");
 	expect_load_error("session: {accept_env: [\"A*B\"]}\n", "1: session.accept_env: 'A*B' is not accepted");
 	expect_load_error("session: {accept_env: [\"1A\"]}\n", "1: session.accept_env: '1A' is not accepted");
 	expect_load_error("session: {accept_env: [\"A=B\"]}\n", "1: session.accept_env: 'A=B' is not accepted");
@@ -279,17 +293,21 @@ static void test_lists_are_bounded(void **state)
 
 static void test_crypto(void **state)
 {
-	expect_load_error("crypto: {kex: [diffie-hellman-group14-sha1]}\n", "1: crypto.kex: 'diffie-hellman-group14-sha1' is unknown; did "
+	expect_load_error("crypto: {kex: [diffie-hellman-group14-sha1]}\n",
+			  "1: crypto.kex: 'diffie-hellman-group14-sha1' is unknown; did "
 			  "you mean 'diffie-hellman-group14-sha256'?");
-	expect_load_error("crypto: {kex: [diffie-hellman-group-exchange-sha256]}\n", "1: crypto.kex: 'diffie-hellman-group-exchange-sha256'");
+	expect_load_error("crypto: {kex: [diffie-hellman-group-exchange-sha256]}\n",
+			  "1: crypto.kex: 'diffie-hellman-group-exchange-sha256'");
 	expect_load_error("crypto: {ciphers: [aes128-cbc]}\n", "1: crypto.ciphers: 'aes128-cbc' is unknown");
 	expect_load_error("crypto: {ciphers: [none]}\n", "1: crypto.ciphers: 'none' is not among those accepted");
 	expect_load_error("crypto: {macs: [hmac-sha1]}\n", "1: crypto.macs: 'hmac-sha1' is not among");
 	expect_load_error("crypto: {host_keys: [ssh-rsa]}\n", "1: crypto.host_keys: 'ssh-rsa' is ");
 	expect_load_error("crypto: {host_keys: []}\n", "1: crypto.host_keys: names nothing");
 	expect_load_error("crypto: {ciphers: \"aes128-ctr,,aes192-ctr\"}\n", "1: crypto.ciphers: '' is ");
-	expect_load_error("crypto: {ciphers: [aes128-ctr, aes128-ctr]}\n", "1: crypto.ciphers: 'aes128-ctr' stands here twice");
-	expect_load_error("crypto: {ciphers: [\"aes128-ctr,aes192-ctr\"]}\n", "1: crypto.ciphers: 'aes128-ctr,aes192-ctr' is ");
+	expect_load_error("crypto: {ciphers: [aes128-ctr, aes128-ctr]}\n",
+			  "1: crypto.ciphers: 'aes128-ctr' stands here twice");
+	expect_load_error("crypto: {ciphers: [\"aes128-ctr,aes192-ctr\"]}\n",
+			  "1: crypto.ciphers: 'aes128-ctr,aes192-ctr' is ");
 }
 
 static void test_unreadable_files(void **state)
@@ -353,9 +371,11 @@ static void test_check(void **state)
 	load(text);
 	if (config_check(&c, error) < 0)
 		fail_msg("%s", error);
-	snprintf(text, sizeof(text), "directory: %s\nlogin:\n  unauthenticated:\n    begin: 5\n    full: 4\n", directory_path);
+	snprintf(text, sizeof(text), "directory: %s\nlogin:\n  unauthenticated:\n    begin: 5\n    full: 4\n",
+		 directory_path);
 	load(text);
-	expect_check_error("ringgate.yaml:5: login.unauthenticated.full: 4 is less than login.unauthenticated.begin (5)");
+	expect_check_error(
+		"ringgate.yaml:5: login.unauthenticated.full: 4 is less than login.unauthenticated.begin (5)");
 	set("login.unauthenticated.full=3");
 	expect_check_error("--set login.unauthenticated.full: 3 is less");
 	set("listen=");
@@ -400,7 +420,8 @@ static char *printed_settings(void)
 
 static void test_settings_are_printed(void **state)
 {
-	static const char *const keys[] = {"listen", "login.unauthenticated.per_address", "session.rekey_bytes", "crypto.host_keys"};
+	static const char *const keys[] = {"listen", "login.unauthenticated.per_address", "session.rekey_bytes",
+					   "crypto.host_keys"};
 	char *text = printed_settings(), needle[128];
 
 	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
@@ -424,7 +445,8 @@ static void test_documentation(void **state)
 	assert_true(fread(doc, 1, (1 << 20) - 1, f) > 0);
 	fclose(f);
 	if (!strstr(doc, text))
-		fail_msg("docs/configuration.md differs from the settings: put what `ringgate --help-settings` prints into it");
+		fail_msg("docs/configuration.md differs from the settings: put what `ringgate --help-settings` prints "
+			 "into it");
 	free(text);
 	free(doc);
 }

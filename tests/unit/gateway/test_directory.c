@@ -104,7 +104,8 @@ static struct key_query find_key(struct directory *d, const char *fingerprint)
 static struct route_query find_route(struct directory *d, const struct key_query *key, const char *sandbox)
 {
 	int done = 0;
-	struct route_query q = {.on_done = on_route, .owner = &done, .grants = key->grants, .grant_count = key->grant_count};
+	struct route_query q = {
+		.on_done = on_route, .owner = &done, .grants = key->grants, .grant_count = key->grant_count};
 
 	strcpy(q.sandbox, sandbox);
 	d->ops->route_find(d, &q);
@@ -228,7 +229,8 @@ static void test_mistakes(void **state)
 	expect_error(USER("id: , teams: [t], keys: []"), "1: id has no value");
 	expect_error(USER("id: u, teams: t, keys: []"), "1: teams: a value where a list is expected");
 	expect_error(USER("id: u, teams: [t], key: []"), "1: unknown key 'key'; did you mean 'keys'?");
-	expect_error(USER("id: u, teams: [t], keys: [], admin: true"), "1: unknown key 'admin'; known here: id, teams, keys");
+	expect_error(USER("id: u, teams: [t], keys: [], admin: true"),
+		     "1: unknown key 'admin'; known here: id, teams, keys");
 	expect_error(USER("id: 'u u', teams: [t], keys: []"), "1: 'u u' is no user ID: 1 to 64 of");
 	expect_error(USER("id: u, teams: ['t/t'], keys: []"), "1: 't/t' is no team ID");
 	expect_error(USER("id: u, teams: [[t]], keys: []"), "1: a list where a team ID is expected");
@@ -236,16 +238,22 @@ static void test_mistakes(void **state)
 	expect_error("users:\n  - {id: u, teams: [], keys: []}\n  - {id: u, teams: [], keys: []}\nsandboxes: []\n",
 		     "3: user u stands here twice");
 	expect_error(SANDBOX("id: rs_one, team: t, procd: \"127.0.0.1:1\""), "2: 'rs_one' is no sandbox ID");
-	expect_error("users: []\nsandboxes:\n  - {id: -a, team: t, procd: \"127.0.0.1:1\"}\n", "3: '-a' is no sandbox ID");
-	expect_error("users: []\nsandboxes:\n  - {id: A, team: t, procd: \"127.0.0.1:1\"}\n", "3: 'A' is no sandbox ID");
+	expect_error("users: []\nsandboxes:\n  - {id: -a, team: t, procd: \"127.0.0.1:1\"}\n",
+		     "3: '-a' is no sandbox ID");
+	expect_error("users: []\nsandboxes:\n  - {id: A, team: t, procd: \"127.0.0.1:1\"}\n",
+		     "3: 'A' is no sandbox ID");
 	expect_error("users: []\nsandboxes:\n  - {id: a, team: t, procd: \"localhost:1\"}\n",
 		     "3: sandbox a: 'localhost:1' is no address");
-	expect_error("users: []\nsandboxes:\n  - {id: a, team: t, procd: \"127.0.0.1:0\"}\n", "3: sandbox a: '127.0.0.1:0' is no");
-	expect_error("users: []\nsandboxes:\n  - {id: a, team: t, procd: \"[::1]:0\"}\n", "3: sandbox a: '[::1]:0' is no");
-	expect_error("users: []\nsandboxes:\n  - {id: a, team: t, procd: \"unix:x\"}\n", "3: sandbox a: 'unix:x' is no address");
+	expect_error("users: []\nsandboxes:\n  - {id: a, team: t, procd: \"127.0.0.1:0\"}\n",
+		     "3: sandbox a: '127.0.0.1:0' is no");
+	expect_error("users: []\nsandboxes:\n  - {id: a, team: t, procd: \"[::1]:0\"}\n",
+		     "3: sandbox a: '[::1]:0' is no");
+	expect_error("users: []\nsandboxes:\n  - {id: a, team: t, procd: \"unix:x\"}\n",
+		     "3: sandbox a: 'unix:x' is no address");
 	expect_error("users: []\nsandboxes:\n  - {id: a, team: t, procd: \"unix:/x\", procd_key: abc}\n",
 		     "3: sandbox a: procd_key is no ed25519:BASE64");
-	expect_error("users: []\nsandboxes:\n  - {id: a, team: t, procd: \"unix:/x\"}\n  - {id: a, team: t, procd: \"unix:/y\"}\n",
+	expect_error("users: []\nsandboxes:\n  - {id: a, team: t, procd: \"unix:/x\"}\n  - {id: a, team: t, procd: "
+		     "\"unix:/y\"}\n",
 		     "4: sandbox a stands here twice");
 	expect_error("users: []\nsandboxes: [\n", "3: ");
 }
@@ -256,15 +264,17 @@ static void test_key_mistakes(void **state)
 		     "5: user u: an RSA key of 1024 bits is not accepted");
 	expect_error("users:\n  - id: u\n    teams: [t]\n    keys:\n      - no-pty " KEY_ED25519_1 "\nsandboxes: []\n",
 		     "5: user u: options before the key are not accepted");
-	expect_error("users:\n  - id: u\n    teams: [t]\n    keys:\n      - |\n        -----BEGIN OPENSSH PRIVATE KEY-----\n        b3Bl\n"
+	expect_error("users:\n  - id: u\n    teams: [t]\n    keys:\n      - |\n        -----BEGIN OPENSSH PRIVATE "
+		     "KEY-----\n        b3Bl\n"
 		     "sandboxes: []\n",
 		     "5: user u: this is a private key");
-	expect_error("users:\n  - id: u\n    teams: [t]\n    keys: [[]]\nsandboxes: []\n", "4: user u: a list where a key");
+	expect_error("users:\n  - id: u\n    teams: [t]\n    keys: [[]]\nsandboxes: []\n",
+		     "4: user u: a list where a key");
 	expect_error("users:\n  - id: u\n    teams: [t]\n    keys:\n      - " KEY_ED25519_1 "\n      - " KEY_ED25519_1
 		     " other comment\nsandboxes: []\n",
 		     "6: user u: this key is user u's already, in line 5");
-	expect_error("users:\n  - {id: u, teams: [], keys: [" KEY_ED25519_1 "]}\n  - {id: v, teams: [], keys: [" KEY_ED25519_1
-		     "]}\nsandboxes: []\n",
+	expect_error("users:\n  - {id: u, teams: [], keys: [" KEY_ED25519_1
+		     "]}\n  - {id: v, teams: [], keys: [" KEY_ED25519_1 "]}\nsandboxes: []\n",
 		     "3: user v: this key is user u's already, in line 2");
 }
 
@@ -411,8 +421,8 @@ static void test_full_size(void **state)
 		fprintf(f, "  - {id: u-%d, teams: [t-%d], keys: []}\n", i, i);
 	fprintf(f, "sandboxes:\n");
 	for (int i = 0; i < N; i++)
-		fprintf(f, "  - {id: rs-%d, team: t-%d, procd: \"10.0.%d.%d:40001\", procd_key: \"" PROCD_KEY "\"}\n", i, i,
-			i / 256 % 256, i % 256);
+		fprintf(f, "  - {id: rs-%d, team: t-%d, procd: \"10.0.%d.%d:40001\", procd_key: \"" PROCD_KEY "\"}\n",
+			i, i, i / 256 % 256, i % 256);
 	fclose(f);
 	clock_gettime(CLOCK_MONOTONIC, &begin);
 	if (static_directory_new(path, &d, error) < 0)

@@ -227,9 +227,9 @@ static void test_at_once(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_path),	       cmocka_unit_test(test_made),
-		cmocka_unit_test(test_kept),	       cmocka_unit_test(test_open_to_others),
-		cmocka_unit_test(test_in_the_way),     cmocka_unit_test(test_at_once),
+		cmocka_unit_test(test_path),       cmocka_unit_test(test_made),
+		cmocka_unit_test(test_kept),       cmocka_unit_test(test_open_to_others),
+		cmocka_unit_test(test_in_the_way), cmocka_unit_test(test_at_once),
 	};
 
 	return cmocka_run_group_tests_name("host_keys", tests, setup, teardown);

@@ -197,13 +197,19 @@ static void test_rsa_numbers(void **state)
 static void test_other_blobs(void **state)
 {
 	static const char *const curves[][2] = {
-		{"ecdsa-sha2-nistp256", "nistp384"}, {"ecdsa-sha2-nistp384", "nistp256"}, {"ecdsa-sha2-nistp521", ""},
+		{"ecdsa-sha2-nistp256", "nistp384"},
+		{"ecdsa-sha2-nistp384", "nistp256"},
+		{"ecdsa-sha2-nistp521", ""},
 	};
 	struct made m = {.n = 0};
 
 	assert_int_equal(pubkey_check_blob(bytes_of(NULL, 0), NULL, NULL), -EINVAL);
 	assert_int_equal(pubkey_check_blob(bytes_of("\0\0\0", 3), NULL, NULL), -EINVAL);
-	assert_int_equal(pubkey_check_blob(bytes_of("\xff\xff\xff\xff" "abc", 7), NULL, NULL), -EINVAL);
+	assert_int_equal(pubkey_check_blob(bytes_of("\xff\xff\xff\xff"
+						    "abc",
+						    7),
+					   NULL, NULL),
+			 -EINVAL);
 	for (size_t i = 0; i < ARRAY_LEN(curves); i++) {
 		m.n = 0;
 		put_text(&m, curves[i][0]);
@@ -310,8 +316,12 @@ static void test_fingerprint_of_anything(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_good_lines), cmocka_unit_test(test_security_keys), cmocka_unit_test(test_rsa_numbers),
-		cmocka_unit_test(test_other_blobs), cmocka_unit_test(test_every_cut), cmocka_unit_test(test_bad_lines),
+		cmocka_unit_test(test_good_lines),
+		cmocka_unit_test(test_security_keys),
+		cmocka_unit_test(test_rsa_numbers),
+		cmocka_unit_test(test_other_blobs),
+		cmocka_unit_test(test_every_cut),
+		cmocka_unit_test(test_bad_lines),
 		cmocka_unit_test(test_fingerprint_of_anything),
 	};
 

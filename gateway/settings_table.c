@@ -1,0 +1,177 @@
+/*
+ * gateway/settings_table.c - every setting: its key, where it is stored, what it takes, its default, what it does.
+ */
+#include "gateway/limits.h"
+#include "gateway/settings.h"
+#include "ring/socket.h"
+
+#include <stddef.h>
+#include <string.h>
+
+static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
+static const char *const log_formats[] = {"logfmt", "json", NULL};
+static const char *const forward_choices[] = {"none", "loopback", "all", NULL};
+
+/* What is accepted at all: nothing with SHA-1, no CBC, no group under 2048 bits. */
+static const char *const kex_choices[] = {
+	"mlkem768x25519-sha256",
+	"sntrup761x25519-sha512",
+	"sntrup761x25519-sha512@openssh.com",
+	"curve25519-sha256",
+	"curve25519-sha256@libssh.org",
+	"ecdh-sha2-nistp256",
+	"ecdh-sha2-nistp384",
+	"ecdh-sha2-nistp521",
+	"diffie-hellman-group14-sha256",
+	"diffie-hellman-group16-sha512",
+	"diffie-hellman-group18-sha512",
+	NULL,
+};
+static const char *const cipher_choices[] = {
+	"aes128-gcm@openssh.com",
+	"aes256-gcm@openssh.com",
+	"chacha20-poly1305@openssh.com",
+	"aes128-ctr",
+	"aes192-ctr",
+	"aes256-ctr",
+	NULL,
+};
+static const char *const mac_choices[] = {
+	"hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512", NULL,
+};
+static const char *const host_key_choices[] = {
+	"ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512", "rsa-sha2-256", NULL,
+};
+
+static bool is_address(const char *text)
+{
+	struct sockaddr_storage addr;
+	socklen_t bytes;
+
+	return socket_address_parse(text, &addr, &bytes) == 0 && addr.ss_family != AF_UNIX;
+}
+
+static bool is_name(const char *text)
+{
+	return text[0] &&
+	       strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == strlen(text);
+}
+
+static bool is_path(const char *text)
+{
+	return text[0] != 0;
+}
+
+/* NAME or PREFIX*, the prefix not empty: "*" would let a user set LD_PRELOAD for whatever reads it first. */
+static bool is_env_pattern(const char *text)
+{
+	size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
+
+	return n > 0 && !(text[0] >= '0' && text[0] <= '9') && (text[n] == 0 || strcmp(text + n, "*") == 0);
+}
+
+#define AT(field) .offset = offsetof(struct config, field), .bytes = sizeof(((struct config *)0)->field)
+#define U32(field) .type = TYPE_U32, AT(field)
+#define U64(field) .type = TYPE_U64, AT(field)
+#define CHOICE(field, names) .type = TYPE_CHOICE, AT(field), .choices = (names)
+#define TEXT(field, test) .type = TYPE_TEXT, AT(field), .is_good = (test)
+#define LIST(field, count, test)                                                         \
+	.type = TYPE_LIST, AT(field[0]), .count_offset = offsetof(struct config, count), \
+	.most = sizeof(((struct config *)0)->field) / sizeof(((struct config *)0)->field[0]), .is_good = (test)
+#define ALGORITHMS(field, names) .type = TYPE_ALGORITHMS, AT(field), .choices = (names)
+
+const struct setting settings[] = {
+	{"listen", LIST(listen, listen_count, is_address), .unit = "ADDR:PORT or [V6]:PORT, numeric",
+	 .initial = "0.0.0.0:2222", .help = "Where to listen. Port 0 takes any free one; [::] is IPv6 alone."},
+	{"name", TEXT(name, is_name), .unit = "letters, digits and . _ -", .initial_shown = "the host name",
+	 .help = "The gateway's name in the tickets that sandboxes see and in logs."},
+	{"host_key_dir", TEXT(host_key_dir, is_path), .unit = "a folder", .initial = "/var/lib/ringgate/host_keys",
+	 .help = "Holds ssh_host_ed25519_key, ssh_host_ecdsa_key and ssh_host_rsa_key; what is missing is made at "
+		 "start. Gateways behind one address share these files."},
+	{"directory", TEXT(directory, is_path), .unit = "a file",
+	 .help = "The directory file: users, their keys and teams, sandboxes. Must be set."},
+	{"directory_check_s", U32(directory_check_s), .unit = "seconds", .min = 1, .max = 3600,
+	 .zero = "only at SIGHUP", .initial = "1", .help = "How often the directory file is looked at for a change."},
+	{"procd_key_file", TEXT(procd_key_file, is_path), .unit = "a file", .initial = "/var/lib/ringgate/gateway_key",
+	 .help = "This gateway's Ed25519 secret, by which sandboxes know it; made at first start, with FILE.pub beside "
+		 "it."},
+	{"workers", U32(workers), .min = 1, .max = WORKERS_MAX, .zero = "one for each core", .initial = "0",
+	 .help = "Threads that carry sessions."},
+	{"handshake_threads", U32(handshake_threads), .min = 1, .max = HANDSHAKERS_MAX,
+	 .zero = "one for four cores, at least one", .initial = "0",
+	 .help = "Threads that accept connections and log users in."},
+
+	{"log.level", CHOICE(log.level, log_levels), .initial = "info", .help = "Records below this are not written."},
+	{"log.format", CHOICE(log.format, log_formats), .initial = "logfmt",
+	 .help = "One line a record in either form."},
+	{"log.file", TEXT(log.file, is_path), .unit = "a file, or - for standard error", .initial = "-",
+	 .help = "Records are appended to it; SIGHUP opens it anew."},
+
+	{"login.grace_s", U32(login.grace_s), .unit = "seconds", .min = 1, .max = 3600, .initial = "60",
+	 .help = "From accepting a connection to its user being logged in."},
+	{"login.max_bad_signatures", U32(login.max_bad_signatures), .min = 1, .max = 100, .initial = "6",
+	 .help = "Wrong signatures after which a connection is ended."},
+	{"login.max_keys", U32(login.max_keys), .min = 1, .max = 1000, .initial = "30",
+	 .help = "Keys that a connection may offer."},
+	{"login.unauthenticated.begin", U32(login.start_begin), .min = 1, .max = 1000000, .initial = "100",
+	 .help = "Connections not yet logged in from which new ones are dropped at random, as sshd's MaxStartups "
+		 "does."},
+	{"login.unauthenticated.rate", U32(login.start_rate), .unit = "per cent", .min = 0, .max = 100, .initial = "30",
+	 .help = "How many are dropped there; it grows to all of them at login.unauthenticated.full."},
+	{"login.unauthenticated.full", U32(login.start_full), .min = 1, .max = 1000000, .initial = "1000",
+	 .help = "Connections not yet logged in from which all new ones are dropped."},
+	{"login.unauthenticated.per_address", U32(login.per_address), .min = 1, .max = 1000000, .zero = "no limit",
+	 .initial = "0", .help = "Connections not yet logged in from one address."},
+
+	{"session.max_channels", U32(session.max_channels), .min = 1, .max = 256, .initial = "64",
+	 .help = "Open channels of one connection."},
+	{"session.keepalive_s", U32(session.keepalive_s), .unit = "seconds", .min = 1, .max = 86400, .zero = "off",
+	 .initial = "30",
+	 .help = "A client that was silent so long is asked whether it lives, as by sshd's ClientAliveInterval."},
+	{"session.keepalive_count", U32(session.keepalive_count), .min = 1, .max = 100, .initial = "3",
+	 .help = "Unanswered ones after which the connection is lost."},
+	{"session.tcp_user_timeout_ms", U32(session.tcp_user_timeout_ms), .unit = "milliseconds", .min = 1000,
+	 .max = 86400000, .zero = "the system's", .initial = "120000",
+	 .help = "Bytes that were sent and not acknowledged for so long end a connection: to the client and to the "
+		 "sandbox."},
+	{"session.max_sessions", U32(session.max_sessions), .min = 1, .max = 1000000, .initial = "10000",
+	 .help = "Live sessions in this gateway; more are not accepted."},
+	{"session.window_bytes", U32(session.window_bytes), .unit = "bytes", .min = 32 * KIB, .max = 64 * MIB,
+	 .initial = "2MiB", .help = "SSH receive window of a channel."},
+	{"session.rekey_bytes", U64(session.rekey_bytes), .unit = "bytes", .min = 64 * KIB, .max = 1024 * GIB,
+	 .zero = "the cipher's own limit", .initial = "0", .help = "New keys are agreed after so much data."},
+	{"session.rekey_s", U32(session.rekey_s), .unit = "seconds", .min = 10, .max = 604800, .zero = "never by time",
+	 .initial = "3600", .help = "New keys are agreed after so long."},
+	{"session.accept_env", LIST(session.accept_env, session.accept_env_count, is_env_pattern),
+	 .unit = "NAME or PREFIX*", .initial = "",
+	 .help = "Environment variables that clients may set besides `LANG`, `LC_*`, `TERM`, `COLORTERM` and `GIT_*`."},
+	{"session.forward_tcp", CHOICE(session.forward_tcp, forward_choices), .initial = "loopback",
+	 .help = "Where ssh -L, -D and -W may lead: nowhere, to addresses inside the sandbox, to whatever the sandbox "
+		 "reaches."},
+
+	{"procd.connect_timeout_ms", U32(procd.connect_timeout_ms), .unit = "milliseconds", .min = 100, .max = 120000,
+	 .initial = "5000", .help = "For a connection to a sandbox."},
+	{"procd.hello_timeout_ms", U32(procd.hello_timeout_ms), .unit = "milliseconds", .min = 100, .max = 120000,
+	 .initial = "5000", .help = "From there to procd's proof of who it is."},
+	{"procd.ping_s", U32(procd.ping_s), .unit = "seconds", .min = 1, .max = 3600, .initial = "30",
+	 .help = "A sandbox that was silent so long is asked whether it lives."},
+	{"procd.ping_count", U32(procd.ping_count), .min = 1, .max = 100, .initial = "3",
+	 .help = "Unanswered ones after which it is lost."},
+	{"procd.budget_bytes", U32(procd.budget_bytes), .unit = "bytes", .min = 256 * KIB, .max = 1 * GIB,
+	 .initial = "8MiB",
+	 .help = "Credit granted and bytes held on the connection to one sandbox, over all its channels."},
+
+	{"crypto.kex", ALGORITHMS(crypto.kex, kex_choices), .initial_shown = "all of them in this order",
+	 .help = "Key exchanges, the preferred ones first."},
+	{"crypto.ciphers", ALGORITHMS(crypto.ciphers, cipher_choices), .initial_shown = "all of them in this order",
+	 .help = "Ciphers. The client's preference rules."},
+	{"crypto.macs", ALGORITHMS(crypto.macs, mac_choices), .initial_shown = "all of them in this order",
+	 .help = "Message authentication for the ciphers named ctr; the others bring their own."},
+	{"crypto.host_keys", ALGORITHMS(crypto.host_keys, host_key_choices),
+	 .initial_shown = "all of them in this order", .help = "Host key algorithms."},
+};
+
+_Static_assert(ARRAY_LEN(settings) <= CONFIG_SETTINGS_MAX, "each setting's line is kept");
+_Static_assert(sizeof(enum log_level) == 4 && sizeof(enum log_format) == 4, "a choice is stored as uint32_t");
+
+const size_t settings_count = ARRAY_LEN(settings);
