@@ -594,7 +594,7 @@ def first_line(path):
 def answers(host, port):
     try:
         with socket.create_connection((host, port), timeout=1) as s:
-            return s.recv(8).startswith(b"SSH-2.0-")
+            return s.recv(256).startswith(b"SSH-2.0-")
     except OSError:
         return False
 

@@ -18,7 +18,7 @@ import pytest
 import regions
 from regions import CHECKOUT, STANDIN, Region
 
-LOG_TAIL_BYTES = 12000
+LOG_TAIL_BYTES = 5000
 
 
 def pytest_addoption(parser):

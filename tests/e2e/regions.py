@@ -278,3 +278,11 @@ class Region:
         with open(path + ".new", "w", encoding="utf-8") as f:
             f.write(text)
         os.replace(path + ".new", path)
+
+    def change_directory(self, change):
+        """The same, and waits until the gateway has read it."""
+        offset = self.log_size()
+        self.edit_directory(change)
+        os.kill(self.gateway_pid, signal.SIGHUP)
+        wait_until(lambda: 'event=directory result="read again"' in self.log_since(offset),
+                   "the directory's next reading")

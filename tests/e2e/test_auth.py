@@ -56,11 +56,9 @@ sandboxes:
 """)
                 return text + procd.directory_entry("t-other")
 
-            started.edit_directory(change)
+            started.change_directory(change)
             identity = everybody.other_team.write(folder / "other")
-            wait_until(lambda: started.ssh("true", user="rs-foreign",
-                                           identity=identity).status == 0,
-                       "the second team's sandbox")
+            started.ssh("true", user="rs-foreign", identity=identity).ok()
             started.foreign = "rs-foreign"
             yield started
 
@@ -633,7 +631,9 @@ def test_each_refusal_is_logged(guarded, everybody, tmp_path, what):
     if what == "signature":
         attempt(guarded, box, e.ed25519, signature=e.stranger.sign)
     elif what == "unparsable":
-        attempt(guarded, box, e.ed25519.__class__(), signature=b"x")
+        with RawLogin(guarded) as login:
+            login.signed(box, "ssh-ed25519", b"garbage", e.ed25519.sign)
+            login.answer()
     elif what == "sha1":
         attempt(guarded, box, e.rsa, "ssh-rsa", lambda d: e.rsa.sign(d, "ssh-rsa"))
     elif what == "weak":
