@@ -645,6 +645,8 @@ static int on_frame(struct procd_client *p, const struct frame *f)
 	struct link *l;
 	int rc = 0;
 
+	if (b->is_closing)
+		return 0; /* the client has gone: what is written for it now would be in nobody's hands */
 	if (f->channel == 0)
 		return f->type == FRAME_GOAWAY ? 0 : -EPROTO;
 	if (f->channel >= b->next_number || f->channel % 2 != 0)
@@ -686,9 +688,12 @@ static int on_frame(struct procd_client *p, const struct frame *f)
 static int on_data(struct procd_client *p, uint32_t channel, uint32_t stream, struct bytes piece, uint32_t left)
 {
 	struct bridge *b = CONTAINER_OF(p, struct bridge, procd);
-	struct link *l = link_find(b, channel);
+	struct link *l;
 
 	(void)left;
+	if (b->is_closing)
+		return 0;
+	l = link_find(b, channel);
 	if (channel >= b->next_number || channel % 2 != 0 || stream > 1)
 		return -EPROTO;
 	if (!l || l->state == LINK_DONE)
