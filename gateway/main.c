@@ -211,9 +211,9 @@ static void reload_directory(struct server *s, bool is_asked)
 
 	if (rc == 1)
 		log_event(LOG_INFO, "directory", LOG_STR("result", "read again"));
-	else if (rc < 0)
+	else if (rc < 0 && (is_asked || rc != -EALREADY)) /* still wrong: told once, and when asked */
 		log_event(LOG_ERROR, "directory", LOG_STR("result", "kept the old content"), LOG_STR("error", error));
-	else if (is_asked)
+	else if (rc == 0 && is_asked)
 		log_event(LOG_INFO, "directory", LOG_STR("result", "unchanged"));
 }
 
@@ -295,8 +295,9 @@ int main(int argc, char **argv)
 	}
 	log_options =
 		(struct log_options){.level = config.log.level, .format = config.log.format, .path = config.log.file};
-	if (log_start(&log_options) < 0) {
-		snprintf(error, sizeof(error), "log.file %s: %s", config.log.file, strerror(errno));
+	rc = log_start(&log_options);
+	if (rc < 0) {
+		snprintf(error, sizeof(error), "log.file %s: %s", config.log.file, strerror(-rc));
 		return fail(error);
 	}
 	rc = host_keys_ensure(config.host_key_dir, error);
