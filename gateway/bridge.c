@@ -849,6 +849,7 @@ static void on_procd_closed(struct procd_client *p)
 	}
 	if (has_waiting)
 		connect_procd(b);
+	session_flush(b->session); /* the client may have been waiting for what was unsent */
 }
 
 static const struct procd_client_events procd_events = {

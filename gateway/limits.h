@@ -23,6 +23,12 @@
 /* The client is not read while more than this waits for its socket (a flood of requests whose replies it does not read). */
 #define SESSION_OUT_MAX (2 * 1024 * 1024)
 
+/* The same before he is logged in: key exchange and answers to authentication are far less. */
+#define LOGIN_OUT_MAX (64 * 1024)
+
+/* Nor while more than this waits for procd's socket: all uploads, and what resizes, signals and OPENs may pile up. */
+#define SESSION_PROCD_MAX (SESSION_UP_BUDGET + 2 * 1024 * 1024)
+
 /* The client's windows are not opened while more than this waits for procd's socket. */
 #define PROCD_OUT_MAX (512 * 1024)
 

@@ -148,16 +148,31 @@ void session_disconnect(struct session *s, uint32_t code, const char *text)
 		session_close(s, text);
 }
 
+/* Waits more for the client, or for procd on his behalf, than who reads his replies leaves there? */
+static bool is_flooded(const struct session *s, size_t part)
+{
+	size_t out_max = s->phase == SESSION_LOGIN ? LOGIN_OUT_MAX : SESSION_OUT_MAX;
+
+	return s->client.out.bytes > out_max / part || procd_client_unsent(&s->bridge.procd) > SESSION_PROCD_MAX / part;
+}
+
+/* A client that floods requests whose answers nobody takes is not read until half of them are gone. */
+static void regulate_recv(struct session *s)
+{
+	if (s->phase != SESSION_LOGIN && s->phase != SESSION_LIVE)
+		return;
+	if (s->is_recv_paused ? is_flooded(s, 2) : !is_flooded(s, 1))
+		return;
+	s->is_recv_paused = !s->is_recv_paused;
+	stream_recv(&s->client, !s->is_recv_paused);
+}
+
 void session_flush(struct session *s)
 {
 	conn_flush(s->conn);
 	if (s->client.out.bytes > 0)
 		stream_send(&s->client);
-	/* A client that floods requests and does not read the replies is not read either. */
-	if (!s->is_recv_paused && s->phase == SESSION_LIVE && s->client.out.bytes > SESSION_OUT_MAX) {
-		s->is_recv_paused = true;
-		stream_recv(&s->client, false);
-	}
+	regulate_recv(s);
 }
 
 void session_bridge_closed(struct session *s)
@@ -212,6 +227,7 @@ void session_adopt(struct worker *w, struct session *s)
 	session_move(s, SESSION_LIVE);
 	s->heard_us = ring_now_us(w->ring);
 	timer_start(w->ring, &s->timer, SESSION_REST_MS);
+	s->is_recv_paused = false;
 	stream_recv(&s->client, true);
 	if (atomic_load(&s->server->is_stopping)) {
 		session_disconnect(s, DISCONNECT_BY_APPLICATION, "the gateway is shutting down");
@@ -259,10 +275,7 @@ static void on_sent(struct stream *st, size_t n)
 			close_client(s);
 		return;
 	}
-	if (s->is_recv_paused && st->out.bytes < SESSION_OUT_MAX / 2) {
-		s->is_recv_paused = false;
-		stream_recv(st, true);
-	}
+	regulate_recv(s);
 	if (s->phase == SESSION_LIVE)
 		bridge_settle(&s->bridge);
 }
