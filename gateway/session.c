@@ -325,6 +325,8 @@ static void on_rest(struct session *s)
 			return;
 		}
 		conn_keepalive(s->conn);
+		if (s->phase != SESSION_LIVE)
+			return; /* it could not be sent: the timer is CLOSING's now */
 		s->keepalives_out++;
 		session_flush(s);
 		due_ms += keepalive_ms;
