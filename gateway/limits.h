@@ -43,6 +43,9 @@
 /* A command: under the kernel's limit for one argument. */
 #define LINK_COMMAND_MAX (128 * 1024 - 1)
 
+/* The hand-over waits for the client's socket to take what is queued, SUCCESS at its end; a slow link needs a second or two. */
+#define SESSION_MOVE_MS 30000
+
 /* Farewell messages leave within this, or are dropped. */
 #define SESSION_LINGER_MS 3000
 

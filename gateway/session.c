@@ -193,7 +193,7 @@ static void on_mail(struct ring *r, struct mail *m)
 
 static void hand_over(struct session *s)
 {
-	timer_stop(s->ring, &s->timer);
+	timer_start(s->ring, &s->timer, SESSION_MOVE_MS);
 	login_free(s);
 	uncount_unauthenticated(s);
 	session_move(s, SESSION_MOVING);
@@ -207,6 +207,7 @@ static void on_detached(struct stream *st, int fd, int err)
 	struct session *s = CONTAINER_OF(st, struct session, client);
 	struct worker *w = server_pick_worker(s->server);
 
+	timer_stop(s->ring, &s->timer);
 	list_del(&s->node);
 	s->moved_fd = fd;
 	s->worker = w;
@@ -356,6 +357,7 @@ static void on_timer(struct timer *t)
 		close_client(s);
 		break;
 	case SESSION_MOVING:
+		session_close(s, "the client did not take the answer to its login");
 		break;
 	}
 }

@@ -43,7 +43,7 @@ struct session {
 	struct stream client;
 	struct conn *conn;
 	struct login *login;
-	struct timer timer; /* LOGIN: the deadline; LIVE: rest and keepalive; CLOSING: linger */
+	struct timer timer; /* LOGIN, MOVING: the deadline; LIVE: rest and keepalive; CLOSING: linger */
 	struct bridge bridge;
 	enum session_phase phase;
 	bool is_client_closed, is_recv_paused, is_counted_unauthenticated, is_trimmed;
