@@ -92,8 +92,6 @@ void ring_cancel(struct ring *r, uint64_t target, uint64_t tag);
 /* Asserts that the caller may touch r. */
 void ring_check_thread(const struct ring *r);
 void ring_read_clock(struct ring *r);
-/* io_uring needs blocking descriptors to wait for readiness: with O_NONBLOCK it answers -EAGAIN. */
-void fd_make_blocking(int fd);
 
 MUST_USE int buffers_init(struct ring *r, uint32_t count, uint32_t each_bytes);
 void buffers_deinit(struct ring *r);

@@ -104,8 +104,6 @@ void listener_on_accept(struct listener *l, int res, uint32_t flags)
 	if (res >= 0) {
 		l->ring->stats.accepts++;
 		l->on_accept(l, res);
-	} else if (res == -EAGAIN) {
-		fd_make_blocking(l->fd);
 	} else if (!accept_error_is_of_peer(res)) {
 		/* No descriptors (EMFILE, ENFILE) or no memory; whatever it is, never a busy loop. */
 		timer_start(l->ring, &l->retry, RING_ACCEPT_PAUSE_MS);

@@ -10,7 +10,6 @@
 #include "ring/internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -104,7 +103,7 @@ static int ring_equip(struct ring *r, const struct ring_options *o)
 	r->args = calloc(r->uring.sq.ring_entries, sizeof(*r->args));
 	if (!r->args)
 		return -ENOMEM;
-	/* Blocking, see fd_make_blocking; only io_uring reads it. */
+	/* Blocking, or io_uring would not wait for it but answer EAGAIN. Nothing else reads it. */
 	r->wake_fd = eventfd(0, EFD_CLOEXEC);
 	if (r->wake_fd < 0)
 		return -errno;
@@ -178,14 +177,6 @@ struct chunk_pool *ring_pool(struct ring *r)
 void ring_check_thread(const struct ring *r)
 {
 	ASSERT(!r->is_running || pthread_equal(r->thread, pthread_self()));
-}
-
-void fd_make_blocking(int fd)
-{
-	int flags = fcntl(fd, F_GETFL);
-
-	if (flags >= 0 && (flags & O_NONBLOCK))
-		(void)fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
 }
 
 /* ---- Submission ---- */

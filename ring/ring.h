@@ -111,7 +111,7 @@ struct mail {
 void ring_post(struct ring *to, struct ring *from, struct mail *m);
 
 /*
- * Listeners: multishot accept on a listening socket. Accepted sockets are close-on-exec and, as io_uring wants them, blocking.
+ * Listeners: multishot accept on a listening socket. Accepted sockets are close-on-exec.
  * After listener_stop no callback comes but on_stopped, from the loop.
  * When descriptors run out (EMFILE, ENFILE) the listener waits RING_ACCEPT_PAUSE_MS and goes on by itself.
  */
@@ -182,10 +182,7 @@ struct stream {
 	socklen_t addr_bytes;
 };
 
-/*
- * Takes a connected socket. A non-blocking one is made blocking when the kernel first says EAGAIN: io_uring waits for readiness
- * on blocking sockets only. Nothing is received before stream_recv.
- */
+/* Takes a connected socket, blocking or not: to io_uring it is the same. Nothing is received before stream_recv. */
 void stream_open(struct stream *s, struct ring *r, int fd, const struct stream_events *events);
 
 /*

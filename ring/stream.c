@@ -107,9 +107,7 @@ static void stream_take_recv_error(struct stream *s, int res)
 		break;
 	case -ECANCELED: /* paused; armed again if that has changed */
 	case -EINTR:
-		break;
 	case -EAGAIN:
-		fd_make_blocking(s->fd);
 		break;
 	default:
 		stream_end_recv(s, res);
@@ -226,9 +224,7 @@ void stream_on_send(struct stream *s, int res)
 		s->send_was_short = (uint32_t)res < s->send_bytes;
 		chain_consume(&s->out, (size_t)res);
 		s->events->on_sent(s, (size_t)res);
-	} else if (res == -EAGAIN) {
-		fd_make_blocking(s->fd);
-	} else if (res != -EINTR) {
+	} else if (res != -EINTR && res != -EAGAIN) {
 		/* Nothing taken of something cannot be; if it were, sending again would be a busy loop. */
 		stream_fail_send(s, res < 0 ? res : -EPIPE);
 	}

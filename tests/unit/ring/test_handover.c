@@ -12,6 +12,7 @@
 struct mover {
 	struct stream stream;
 	struct mail mail;
+	struct timer afterwards;
 	struct ring *first, *second;
 	pthread_t first_thread;
 	uint64_t got, sent;
@@ -105,6 +106,11 @@ static void first_on_closed(struct stream *s)
 	fail_msg("it closes on the second ring only");
 }
 
+static void first_on_end(struct timer *t)
+{
+	ring_stop(CONTAINER_OF(t, struct mover, afterwards)->first);
+}
+
 static void first_on_detached(struct stream *s, int fd, int err)
 {
 	struct mover *m = CONTAINER_OF(s, struct mover, stream);
@@ -113,9 +119,12 @@ static void first_on_detached(struct stream *s, int fd, int err)
 	assert_int_equal(m->sent, 300 * 1024);
 	m->moved_fd = fd;
 	m->detach_err = err;
+	/* It is ours again: whatever of the first ring touched it from now on would show, and that ring runs on. */
+	memset(s, 0xdd, sizeof(*s));
+	timer_init(&m->afterwards, first_on_end);
+	timer_start(m->first, &m->afterwards, 10);
 	m->mail.on_mail = on_moved;
 	ring_post(m->second, m->first, &m->mail);
-	ring_stop(m->first);
 }
 
 static const struct stream_events first_events = {
@@ -286,6 +295,73 @@ static void test_close_while_detaching(void **state)
 	loop_deinit(&l);
 }
 
+/* ---- What is detached is the caller's at once: freed here ---- */
+
+#define LEAVERS 50
+
+struct leavers {
+	struct loop loop;
+	struct timer leave, end;
+	struct stream *streams[LEAVERS];
+	int count;
+};
+
+static struct leavers leavers;
+
+static void leaver_on_detached(struct stream *s, int fd, int err)
+{
+	assert_int_equal(err, 0);
+	leavers.count++;
+	close(fd);
+	free(s);
+}
+
+static const struct stream_events leaver_events = {
+	.on_recv = stuck_on_recv,
+	.on_recv_end = stuck_on_recv_end,
+	.on_sent = stuck_on_sent,
+	.on_send_error = on_send_error,
+	.on_detached = leaver_on_detached,
+};
+
+/* By now each waits for bytes. */
+static void on_leave(struct timer *t)
+{
+	for (int i = 0; i < LEAVERS; i++)
+		stream_detach(leavers.streams[i]);
+	assert_int_equal(leavers.count, 0);
+	timer_start(leavers.loop.ring, &leavers.end, 20);
+}
+
+static void on_leave_end(struct timer *t)
+{
+	ring_stop(leavers.loop.ring);
+}
+
+static void test_detached_memory_is_free(void **state)
+{
+	int fds[2], peers[LEAVERS];
+
+	memset(&leavers, 0, sizeof(leavers));
+	loop_init(&leavers.loop, NULL);
+	for (int i = 0; i < LEAVERS; i++) {
+		make_pair(fds);
+		peers[i] = fds[1];
+		leavers.streams[i] = calloc(1, sizeof(struct stream));
+		assert_non_null(leavers.streams[i]);
+		stream_open(leavers.streams[i], leavers.loop.ring, fds[0], &leaver_events);
+		stream_recv(leavers.streams[i], true);
+	}
+	timer_init(&leavers.leave, on_leave);
+	timer_init(&leavers.end, on_leave_end);
+	timer_start(leavers.loop.ring, &leavers.leave, 10);
+	loop_run(&leavers.loop);
+	assert_int_equal(leavers.count, LEAVERS);
+	for (int i = 0; i < LEAVERS; i++)
+		close(peers[i]);
+	loop_deinit(&leavers.loop);
+}
+
 /* ---- After the peer's end ---- */
 
 static void eof_on_recv_end(struct stream *s, int err)
@@ -334,6 +410,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hand_over),
 		cmocka_unit_test(test_close_while_detaching),
+		cmocka_unit_test(test_detached_memory_is_free),
 		cmocka_unit_test(test_detach_after_eof),
 	};
 

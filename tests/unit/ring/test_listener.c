@@ -140,6 +140,35 @@ static void test_stop_before_run_and_start_again(void **state)
 	fd_count = 0;
 }
 
+/* ---- A non-blocking listening socket ---- */
+
+static struct timer dial_later;
+static int late_client;
+
+static void on_dial_later(struct timer *t)
+{
+	late_client = dial();
+}
+
+static void stop_at_first(void)
+{
+	listener_stop(&listener);
+}
+
+static void test_nonblocking_socket(void **state)
+{
+	assert_int_equal(fcntl(listen_fd, F_SETFL, fcntl(listen_fd, F_GETFL) | O_NONBLOCK), 0);
+	timer_init(&dial_later, on_dial_later);
+	timer_start(loop.ring, &dial_later, 30);
+	after_accept = stop_at_first;
+	listener_start(&listener, loop.ring, listen_fd);
+	loop_run(&loop);
+	assert_int_equal(fd_count, 1);
+	/* It waited, rather than trying all the time. */
+	assert_true(ring_stats(loop.ring)->enters < 40);
+	close(late_client);
+}
+
 /* ---- Out of descriptors ---- */
 
 static struct rlimit limit_before;
@@ -295,8 +324,12 @@ static void test_connect_many_before_run(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_storm),          T(test_stop_in_callback),        T(test_stop_before_run_and_start_again),
-		T(test_no_descriptors), T(test_connect_many_before_run),
+		T(test_storm),
+		T(test_stop_in_callback),
+		T(test_stop_before_run_and_start_again),
+		T(test_nonblocking_socket),
+		T(test_no_descriptors),
+		T(test_connect_many_before_run),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
