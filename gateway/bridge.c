@@ -611,6 +611,10 @@ static int on_exit_frame(struct link *l, const struct frame *f)
 /* The command takes no more input: what is held is dropped, and so is what comes, while the client's window stays open. */
 static int on_eow(struct link *l)
 {
+	if (l->state != LINK_LIVE)
+		return -EPROTO;
+	if (l->is_up_discarded)
+		return 0; /* told once: each would be a message to the client */
 	l->is_up_discarded = true;
 	l->up_return += (uint32_t)l->up.bytes;
 	chain_clear(&l->up);
@@ -665,7 +669,9 @@ static int on_frame(struct procd_client *p, const struct frame *f)
 		rc = on_credit(l, f->credit);
 		break;
 	case FRAME_EOF:
-		if (can_send(l))
+		if (l->state != LINK_LIVE)
+			rc = -EPROTO;
+		else if (can_send(l))
 			chan_eof(l->chan);
 		break;
 	case FRAME_EXIT:
