@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A PING is not answered while more than this waits for a procd that does not read: what waits is a sign of life itself. */
+#define PONG_OUT_MAX (1024 * 1024)
+
 static const struct stream_events stream_events;
 static const struct frame_sink sink;
 
@@ -205,6 +208,8 @@ static int on_ping(struct procd_client *p, const struct frame *f)
 {
 	struct frame pong = {.type = FRAME_PONG, .opaque = f->opaque};
 
+	if (p->stream.out.bytes > PONG_OUT_MAX)
+		return 0;
 	return procd_client_send(p, &pong);
 }
 
