@@ -198,7 +198,7 @@ static void on_error_frame(struct procd_client *p, const struct frame *f)
 	snprintf(text, sizeof(text), "%.*s: %.*s", (int)(f->error.code.n < 32 ? f->error.code.n : 32),
 		 (const char *)f->error.code.p, (int)(f->error.message.n < 120 ? f->error.message.n : 120),
 		 (const char *)f->error.message.p);
-	if (bytes_is(f->error.code, "wrong-sandbox"))
+	if (bytes_is(f->error.code, "wrong-sandbox") && !is_open)
 		client_end(p, PROCD_WRONG, text);
 	else
 		client_end(p, is_open ? PROCD_LOST : PROCD_REFUSED, text);
