@@ -256,8 +256,9 @@ static bool user_is_kept(struct conn *c, const struct request *r)
 		return false;
 	if (!bytes_copy_str(r->user, user, sizeof(user)))
 		memset(user, 0, sizeof(user)); /* no sandbox has the empty name: fails like an unknown one */
-	if (a->key_count + a->other_count + a->bad_count > 0 && strcmp(a->user, user) != 0)
+	if (a->has_user && strcmp(a->user, user) != 0)
 		return false;
+	a->has_user = true;
 	memcpy(a->user, user, sizeof(user));
 	return true;
 }
@@ -382,7 +383,10 @@ void conn_auth_answer(struct conn *c, bool is_yes)
 	a->is_asking = false;
 	if (c->has_ended)
 		return;
-	if (!is_yes) {
+	if (!is_yes && a->is_asking_signed && ++a->key_count > c->server->max_keys) {
+		/* Proved and denied counts as an offer too, for a client that signs without probing. */
+		conn_disconnect(c, DISCONNECT_NO_MORE_AUTH_METHODS, "Too many authentication failures");
+	} else if (!is_yes) {
 		send_failure(c);
 	} else if (a->is_asking_signed) {
 		a->is_done = true;

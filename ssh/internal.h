@@ -37,6 +37,7 @@ struct auth {
 	bool is_asking; /* on_auth was called, conn_auth_answer has not */
 	bool is_asking_signed;
 	bool is_done;         /* USERAUTH_SUCCESS was queued */
+	bool has_user;        /* a request named him */
 	uint32_t key_count;   /* keys offered */
 	uint32_t bad_count;   /* wrong signatures */
 	uint32_t other_count; /* requests of methods that are not offered */
