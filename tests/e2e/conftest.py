@@ -118,9 +118,11 @@ class BigFile:
         self.path = str(path)
         self.bytes = mib << 20
         digest = hashlib.sha256()
+        blocks = [bytearray(os.urandom(1 << 20)) for _ in range(min(mib, 16))]
         with open(path, "wb") as f:
-            for _ in range(mib):
-                block = os.urandom(1 << 20)
+            for i in range(mib):
+                block = blocks[i % len(blocks)]
+                block[:8] = i.to_bytes(8, "big")
                 digest.update(block)
                 f.write(block)
         self.sha = digest.hexdigest()

@@ -129,6 +129,31 @@ def test_output_is_complete_at_exit(region):
         assert result.status == 5 and len(result.stdout) == 300000 + len(str(i)) + 1
 
 
+def test_status_of_a_command_that_closed_its_output(region):
+    """EOF comes long before the end; the status must come all the same."""
+    result = region.ssh("echo out; exec >&- 2>&-; sleep 0.7; exit 3")
+    assert result.status == 3 and result.stdout == b"out\n", result
+
+
+def test_status_of_many_commands_of_one_connection(region):
+    """ControlMaster: the client closes its half as soon as it sees EOF."""
+    control = f"/tmp/ringgate-exit-{os.getpid()}"
+    master = subprocess.Popen(
+        region.ssh_argv(flags=("-M", "-N", "-S", control)), stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: os.path.exists(control), "the master")
+        wrong = {}
+        for i in range(100):
+            result = region.ssh(f"echo {i}; exit {i}", flags=("-S", control))
+            if (result.status, result.out) != (i, f"{i}\n"):
+                wrong[i] = (result.status, result.out)
+        assert not wrong, wrong
+    finally:
+        master.terminate()
+        master.wait()
+
+
 def test_every_byte_value(region):
     every = bytes(range(256)) * 8 + os.urandom(1000)
     assert region.ssh("cat", input=every).ok().stdout == every

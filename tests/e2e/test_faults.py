@@ -558,6 +558,25 @@ def test_close_without_an_exit(faulty, sandbox):
         assert faulty.ssh("x", box=box).status not in (0, None)
 
 
+def test_eof_before_exit(faulty, sandbox):
+    """The command closed its output first and ended later: its status still comes."""
+
+    def behave(stream, _procd):
+        number = stream.expect(OPEN)[1]
+        stream.send(OPENED, number, 1 << 16, {})
+        stream.send(DATA, number, 0, b"out\n")
+        stream.send(EOF, number)
+        stream.ends(0.5)
+        stream.send(EXIT, number, 7)
+        stream.send(CLOSE, number)
+        stream.ends(5)
+
+    with FakeProcd(behave) as procd:
+        box = sandbox(procd.address, procd.public)
+        result = faulty.ssh("x", box=box)
+        assert result.status == 7 and result.stdout == b"out\n", result
+
+
 @pytest.mark.parametrize("code", ["not-found", "no-memory", "internal", "shutting-down",
                                   "no-such-code"])
 def test_refused_channel(faulty, sandbox, code):

@@ -36,7 +36,8 @@ def crowd(bin_dir, is_standin):
     """A region with room for a thousand: 50 connections for each of 20 sandboxes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with Region(bin_dir, sandboxes=20, is_standin=is_standin) as started:
+    settings = [] if is_standin else ["--set", "session.max_channels=64"]
+    with Region(bin_dir, settings, sandboxes=20, is_standin=is_standin) as started:
         yield started
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -267,7 +268,7 @@ def test_control_master_with_fifty(crowd, tmp_path):
 
 @pytest.mark.gateway
 def test_too_many_channels(crowd):
-    """Past session.max_channels (64) an open is refused; the others do not notice."""
+    """Past session.max_channels (64 here) an open is refused; the others do not notice."""
     one, sock = transport(crowd, crowd.sandboxes[8])
     try:
         opened, refused = [], None
