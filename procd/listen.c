@@ -9,6 +9,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -59,6 +60,11 @@ static int listen_unix(const char *path, int *ret_fd)
 	return socket_listen(AF_UNIX, (const struct sockaddr *)&sa, sizeof(sa), ret_fd);
 }
 
+static bool port_is_valid(const char *text)
+{
+	return strspn(text, "0123456789") == strlen(text) && text[0] && strlen(text) <= 5 && atoi(text) <= 65535;
+}
+
 static int listen_tcp(const char *text, int *ret_fd)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *found;
@@ -67,7 +73,7 @@ static int listen_tcp(const char *text, int *ret_fd)
 	size_t n;
 	int rc;
 
-	if (!colon || !colon[1] || (size_t)(colon - text) >= sizeof(host))
+	if (!colon || !port_is_valid(colon + 1) || (size_t)(colon - text) >= sizeof(host))
 		return -EINVAL;
 	n = (size_t)(colon - text);
 	if (n >= 2 && text[0] == '[' && text[n - 1] == ']') {

@@ -92,7 +92,7 @@ uint32_t outq_room(const struct outq *q)
 	/* Once a part is sent the batch is not added to: its memory is used again from the start when it is gone. */
 	if (q->part_at > 0 || q->part_offset > 0)
 		return 0;
-	return (PARTS_MAX - q->part_end) / 2;
+	return BATCH_FRAMES - q->small_count;
 }
 
 static uint8_t *small_take(struct outq *q)
