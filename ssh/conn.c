@@ -168,14 +168,24 @@ void conn_end(struct conn *c, const char *reason, bool is_clean)
 
 int conn_send(struct conn *c)
 {
+	uint32_t bytes;
+
 	if (c->has_ended)
 		return -EIO;
 	packet_out_seal(c);
+	bytes = ssh_buffer_get_len(c->session->out_buffer);
 	if (ssh_packet_send(c->session) == SSH_ERROR) {
 		conn_end(c, "sending failed", false);
 		return -EIO;
 	}
-	c->was_rekeying |= conn_is_rekeying(c);
+	if (!conn_is_rekeying(c))
+		return 0;
+	c->was_rekeying = true;
+	c->rekey_held += bytes + CONN_REKEY_HELD_EACH;
+	if (c->rekey_held > CONN_REKEY_HELD_MAX) {
+		conn_end(c, "the client does not answer the key exchange", false);
+		return -EIO;
+	}
 	return 0;
 }
 
@@ -194,6 +204,7 @@ static void conn_look(struct conn *c)
 		c->was_rekeying = true;
 	} else if (c->was_rekeying) {
 		c->was_rekeying = false;
+		c->rekey_held = 0;
 		c->events->on_rekeyed(c);
 	}
 }

@@ -88,6 +88,7 @@ struct conn {
 	struct chan **chans;
 	uint32_t chan_slots, chan_count;
 	bool is_paused, has_ended, is_feeding, was_rekeying, no_more_sessions;
+	size_t rekey_held; /* about what libssh holds back since a key exchange began */
 	/* Input that is not yet a whole packet, or held while paused. */
 	uint8_t *partial;
 	size_t partial_bytes, partial_size;

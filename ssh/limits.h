@@ -26,6 +26,14 @@
 #define CHAN_ENV_NAME_MAX 256
 #define CHAN_ENV_VALUE_MAX (32 * 1024)
 
+/*
+ * What libssh may hold back during a key exchange, its bookkeeping included: all credit that the gateway gives (1 MiB, and
+ * 32 KiB for each channel) with the replies to what was on its way. A client that never answers KEXINIT gets no more.
+ */
+#define CONN_REKEY_HELD_MAX (16 * 1024 * 1024)
+/* A held packet costs about this much besides its bytes. */
+#define CONN_REKEY_HELD_EACH 256
+
 /* The peer's version line: RFC 4253 section 4.2 says 255; libssh reads 128. An SSH packet: libssh's MAX_PACKET_LEN. */
 #define CONN_PACKET_BYTES_MAX (256 * 1024 + 64)
 
