@@ -27,6 +27,7 @@
 #include <string.h>
 
 #define SK_USER_PRESENT 0x01
+#define SK_SUFFIX_BYTES (1 + 4) /* flags and counter behind an sk- signature */
 #define RSA_BITS_MIN 2048
 #define RSA_BITS_MAX 16384
 
@@ -165,6 +166,12 @@ static bool signature_verify(struct conn *c, const struct request *r, ssh_key ke
 		*ret_why = "the signature is of another algorithm than the request";
 		goto out;
 	}
+	/* libssh does not look behind the fields that it needs. */
+	(void)wire_string(&w);
+	if (strncmp(c->auth.algorithm, "sk-", 3) == 0)
+		(void)wire_take(&w, SK_SUFFIX_BYTES);
+	if (w.is_bad || w.n != 0)
+		goto out;
 	if (ssh_buffer_pack(signed_data, "dPbP", (uint32_t)crypto->session_id_len, crypto->session_id_len,
 			    crypto->session_id, SSH2_MSG_USERAUTH_REQUEST, r->covered.n, r->covered.p) != SSH_OK)
 		goto out;
