@@ -140,7 +140,7 @@ const struct setting settings[] = {
 	 .initial = "2MiB", .help = "SSH receive window of a channel."},
 	{"session.rekey_bytes", U64(session.rekey_bytes), .unit = "bytes", .min = 64 * KIB, .max = 1024 * GIB,
 	 .zero = "the cipher's own limit", .initial = "0", .help = "New keys are agreed after so much data."},
-	{"session.rekey_s", U32(session.rekey_s), .unit = "seconds", .min = 10, .max = 604800, .zero = "never by time",
+	{"session.rekey_s", U32(session.rekey_s), .unit = "seconds", .min = 1, .max = 604800, .zero = "never by time",
 	 .initial = "3600", .help = "New keys are agreed after so long."},
 	{"session.accept_env", LIST(session.accept_env, session.accept_env_count, is_env_pattern),
 	 .unit = "NAME or PREFIX*", .initial = "",
