@@ -51,7 +51,6 @@ static void on_deadline(struct timer *t)
 		return;
 	}
 	if (silent_ms < p->ping_ms) {
-		p->pings_out = 0;
 		timer_start(p->stream.ring, t, p->ping_ms - silent_ms);
 		return;
 	}
@@ -283,6 +282,7 @@ static void on_recv(struct stream *s, const uint8_t *bytes, size_t n)
 	if (p->is_closing || p->state == PROCD_ENDED)
 		return;
 	p->heard_us = ring_now_us(s->ring);
+	p->pings_out = 0;
 	p->is_feeding = true;
 	rc = frame_reader_feed(&p->reader, bytes, n);
 	p->is_feeding = false;
