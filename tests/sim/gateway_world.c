@@ -1,0 +1,404 @@
+#include "tests/sim/gateway_world.h"
+
+#include "gateway/login.h"
+#include "ssh/host_key.h"
+#include "tests/sim/fake_libc.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libssh/libssh.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PORT_FIRST 1000
+
+struct gateway gw;
+
+/* What does not change from seed to seed. */
+static struct {
+	struct config config;
+	struct conn_server *servers[3]; /* by how often keys are exchanged anew */
+	struct proof_secret gateway_secret, sandbox_secret, other_secret;
+	struct proof_public gateway_public, sandbox_public;
+	ssh_key user_key;
+	bool is_loud;
+} fixed;
+
+/* The log of a world is read only when one looks for a fault: SIM_LOG=1. */
+void log_write(enum log_level level, const char *event, const struct log_field *fields, size_t count)
+{
+	(void)level;
+	if (!fixed.is_loud)
+		return;
+	fprintf(stderr, "%12.6f %s", (double)sim.now_us / 1e6, event);
+	for (size_t i = 0; i < count; i++)
+		if (fields[i].kind == LOG_FIELD_STR)
+			fprintf(stderr, " %s=\"%s\"", fields[i].key, fields[i].str);
+	fputc('\n', stderr);
+}
+
+struct worker *server_pick_worker(struct server *s)
+{
+	return &s->workers[0];
+}
+
+/* --- once a process --- */
+
+static void make_secret(struct proof_secret *ret_secret, struct proof_public *ret_public)
+{
+	char dir[] = "/tmp/ringgate-sim.XXXXXX", path[64], public_path[64];
+
+	ASSERT(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/key", dir);
+	snprintf(public_path, sizeof(public_path), "%s/key.pub", dir);
+	ASSERT(proof_keygen(path, ret_public) == 0);
+	ASSERT(proof_secret_load(path, ret_secret) == 0);
+	unlink(path);
+	unlink(public_path);
+	rmdir(dir);
+}
+
+static void make_servers(void)
+{
+	static const uint64_t rekey_bytes[] = {0, 64 * 1024, 1024 * 1024};
+	char path[] = "/tmp/ringgate-sim-host.XXXXXX", error[256];
+	struct host_key key;
+	int fd = mkstemp(path);
+
+	ASSERT(fd >= 0 && host_key_make("ed25519", &key) == 0);
+	ASSERT(write(fd, key.private_text, strlen(key.private_text)) == (ssize_t)strlen(key.private_text));
+	close(fd);
+	host_key_deinit(&key);
+	for (size_t i = 0; i < ARRAY_LEN(rekey_bytes); i++) {
+		const struct config *c = &fixed.config;
+		struct conn_server_options o = {
+			.kex = c->crypto.kex,
+			.ciphers = c->crypto.ciphers,
+			.macs = c->crypto.macs,
+			.host_key_algorithms = c->crypto.host_keys,
+			.host_key_paths = {path},
+			.rekey_bytes = rekey_bytes[i],
+			.max_bad_signatures = c->login.max_bad_signatures,
+			.max_keys = c->login.max_keys,
+			.max_channels = c->session.max_channels,
+			.window_bytes = LINK_WINDOW_FIRST,
+			.version = "ringgate_sim",
+		};
+
+		if (conn_server_new(&o, &fixed.servers[i], error) < 0) {
+			fprintf(stderr, "%s\n", error);
+			abort();
+		}
+	}
+	unlink(path);
+}
+
+void gateway_prepare(void)
+{
+	struct proof_public ignored;
+
+	fixed.is_loud = getenv("SIM_LOG") != NULL;
+	ASSERT(proof_init() == 0);
+	config_defaults(&fixed.config);
+	snprintf(fixed.config.name, sizeof(fixed.config.name), "sim");
+	make_secret(&fixed.gateway_secret, &fixed.gateway_public);
+	make_secret(&fixed.sandbox_secret, &fixed.sandbox_public);
+	make_secret(&fixed.other_secret, &ignored);
+	make_servers();
+	ASSERT(ssh_pki_generate_key(SSH_KEYTYPE_ED25519, NULL, &fixed.user_key) == SSH_OK);
+}
+
+void gateway_forget(void)
+{
+	ssh_key_free(fixed.user_key);
+	for (size_t i = 0; i < ARRAY_LEN(fixed.servers); i++)
+		conn_server_free(fixed.servers[i]);
+}
+
+/* --- the directory --- */
+
+struct pending {
+	struct sim_actor actor;
+	struct mail mail;
+	struct key_query *key;
+	struct route_query *route;
+	struct ring *ring;
+	uint64_t due_us;
+	bool is_posted, is_cancelled, is_over;
+};
+
+static void pending_free(struct pending *p)
+{
+	sim_actor_stop(&p->actor);
+	gw.pending_count--;
+	free(p);
+}
+
+static void answer_key(struct key_query *q)
+{
+	q->verdict = gw.key_verdict;
+	q->grant_count = 1;
+	strcpy(q->grants[0].team, "team1");
+	strcpy(q->grants[0].user, "user1");
+	q->on_done(q);
+}
+
+static void answer_route(struct route_query *q)
+{
+	struct sockaddr_in *in = (struct sockaddr_in *)&q->route.addr;
+	uint32_t place = q->is_retry ? gw.retry_route : gw.route;
+
+	memset(&q->route, 0, sizeof(q->route));
+	q->verdict = gw.route_verdict;
+	strcpy(q->route.sandbox, q->sandbox);
+	strcpy(q->route.grant.team, "team1");
+	strcpy(q->route.grant.user, "user1");
+	in->sin_family = AF_INET;
+	in->sin_port = htons((uint16_t)(PORT_FIRST + place));
+	in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	q->route.addr_bytes = sizeof(*in);
+	q->route.procd_key = fixed.sandbox_public;
+	q->route.has_procd_key = true;
+	q->on_done(q);
+}
+
+static void on_pending_mail(struct ring *r, struct mail *m)
+{
+	struct pending *p = CONTAINER_OF(m, struct pending, mail);
+
+	(void)r;
+	/* Freed at its next turn. */
+	p->is_over = true;
+	p->actor.wake_us = sim.now_us;
+	if (p->is_cancelled)
+		return;
+	if (p->key)
+		answer_key(p->key);
+	else
+		answer_route(p->route);
+}
+
+static bool pending_step(struct sim_actor *a)
+{
+	struct pending *p = CONTAINER_OF(a, struct pending, actor);
+
+	if (p->is_over || (p->is_cancelled && !p->is_posted)) {
+		pending_free(p);
+		return true;
+	}
+	if (p->is_posted)
+		return false;
+	if (sim.now_us < p->due_us) {
+		a->wake_us = p->due_us;
+		return false;
+	}
+	p->is_posted = true;
+	p->mail.on_mail = on_pending_mail;
+	ring_post(p->ring, p->ring, &p->mail);
+	return true;
+}
+
+/* True when the answer is to come at once. */
+static struct pending *pending_new(struct ring *r)
+{
+	struct pending *p;
+
+	if (gw.directory_delay_us == 0)
+		return NULL;
+	p = calloc(1, sizeof(*p));
+	ASSERT(p);
+	p->ring = r;
+	p->due_us = sim.now_us + sim_random(gw.directory_delay_us);
+	sim_actor_start(&p->actor, pending_step);
+	p->actor.wake_us = p->due_us;
+	gw.pending_count++;
+	return p;
+}
+
+static void key_find(struct directory *d, struct key_query *q)
+{
+	struct pending *p = pending_new(q->ring);
+
+	gw.key_count++;
+	q->pending = p;
+	if (!p)
+		answer_key(q);
+	else
+		p->key = q;
+}
+
+static void route_find(struct directory *d, struct route_query *q)
+{
+	struct pending *p = pending_new(q->ring);
+
+	if (q->is_retry)
+		gw.retry_count++;
+	else
+		gw.route_count++;
+	CHECK(strcmp(q->sandbox, "sb-1") == 0);
+	q->pending = p;
+	if (!p)
+		answer_route(q);
+	else
+		p->route = q;
+}
+
+static void key_cancel(struct directory *d, struct key_query *q)
+{
+	CHECK(q->pending);
+	((struct pending *)q->pending)->is_cancelled = true;
+}
+
+static void route_cancel(struct directory *d, struct route_query *q)
+{
+	CHECK(q->pending);
+	((struct pending *)q->pending)->is_cancelled = true;
+}
+
+static const struct directory_ops directory_ops = {
+	.key_find = key_find,
+	.route_find = route_find,
+	.key_cancel = key_cancel,
+	.route_cancel = route_cancel,
+};
+
+/* --- procds --- */
+
+static int on_connect(const struct sockaddr *addr, struct sim_socket *far_end)
+{
+	const struct sockaddr_in *in = (const struct sockaddr_in *)addr;
+	uint32_t place = (uint32_t)(ntohs(in->sin_port) - PORT_FIRST);
+	struct place *p;
+
+	CHECK(place < ROUTES_MAX);
+	p = &gw.places[place];
+	p->connect_count++;
+	if (p->answer == CONNECT_REFUSED && !(p->has_later && p->connect_count > 1))
+		return -ECONNREFUSED;
+	if (p->answer == CONNECT_HANGS && !(p->has_later && p->connect_count > 1))
+		return -EINPROGRESS;
+	procd_start(far_end, p->has_later && p->connect_count > 1 ? &p->later : &p->plan);
+	return 0;
+}
+
+struct procd_plan gateway_honest_plan(void)
+{
+	static const uint32_t credits[] = {1, 1000, 64 * 1024, 64 * 1024, 1024 * 1024};
+
+	return (struct procd_plan){
+		.secret = &fixed.sandbox_secret,
+		.gateway = &fixed.gateway_public,
+		.credit_bytes = credits[sim_random(ARRAY_LEN(credits))],
+	};
+}
+
+/* --- a world --- */
+
+void gateway_begin(const char *scenario, uint64_t seed)
+{
+	sim_begin(scenario, seed);
+	memset(&gw, 0, sizeof(gw));
+	sim_on_connect = on_connect;
+	gw.config = fixed.config;
+	gw.directory.ops = &directory_ops;
+	gw.directory_delay_us = sim_chance(50) ? 0 : sim_between(1, 500000);
+	gw.key_verdict = gw.route_verdict = VERDICT_YES;
+	gw.server = (struct server){
+		.config = &gw.config,
+		.conn_server = fixed.servers[sim_chance(70) ? 0 : sim_random(ARRAY_LEN(fixed.servers))],
+		.directory = &gw.directory,
+		.secret = fixed.gateway_secret,
+		.workers = &gw.worker,
+		.worker_count = 1,
+		.handshakers = &gw.handshaker,
+		.handshaker_count = 1,
+	};
+	gw.worker.server = gw.handshaker.server = &gw.server;
+	list_init(&gw.worker.sessions);
+	list_init(&gw.handshaker.sessions);
+	ASSERT(ring_new(NULL, &gw.worker.ring) == 0 && ring_new(NULL, &gw.handshaker.ring) == 0);
+	for (uint32_t i = 0; i < ROUTES_MAX; i++)
+		gw.places[i].plan = gw.places[i].later = gateway_honest_plan();
+}
+
+struct client_options gateway_client_options(void)
+{
+	static const char *const ciphers[] = {"aes128-gcm@openssh.com", "aes128-gcm@openssh.com",
+					      "chacha20-poly1305@openssh.com", "aes256-ctr"};
+
+	return (struct client_options){
+		.user = "sb-1",
+		.key = fixed.user_key,
+		.kex = "curve25519-sha256",
+		.cipher = ciphers[sim_random(ARRAY_LEN(ciphers))],
+		.rekey_bytes = sim_chance(20) ? 32 * 1024 : 0,
+	};
+}
+
+struct sim_client *gateway_client(const struct client_options *o)
+{
+	int fd;
+	struct sim_socket *far_end = sim_connection(&fd);
+
+	/* As on_accept of server.c. */
+	if (login_admits(&gw.handshaker))
+		session_start(&gw.handshaker, fd);
+	else
+		sim_libc_close(fd);
+	return client_new(far_end, o);
+}
+
+struct session *gateway_session(void)
+{
+	if (list_is_empty(&gw.worker.sessions))
+		return NULL;
+	return CONTAINER_OF(gw.worker.sessions.next, struct session, node);
+}
+
+void gateway_watch(void)
+{
+	const struct chunk_pool *pool = ring_pool(gw.worker.ring);
+	uint64_t limit = 0;
+
+	if (pool->used_count > gw.chunks_max)
+		gw.chunks_max = pool->used_count;
+	for (struct list *n = gw.worker.sessions.next; n != &gw.worker.sessions; n = n->next) {
+		const struct session *s = CONTAINER_OF(n, struct session, node);
+		const struct bridge *b = &s->bridge;
+		uint32_t count = b->link_count;
+		uint64_t down = SESSION_DOWN_BUDGET + (uint64_t)count * LINK_CREDIT_MIN;
+
+		if (s->client.out.bytes > gw.out_max)
+			gw.out_max = s->client.out.bytes;
+		if (procd_client_unsent(&b->procd) > gw.procd_out_max)
+			gw.procd_out_max = procd_client_unsent(&b->procd);
+		CHECK(b->up_total <= SESSION_UP_BUDGET + count * LINK_WINDOW_FIRST);
+		CHECK(b->down_total <= down);
+		CHECK(s->client.out.bytes <= SESSION_OUT_MAX + down);
+		/* A chunk may be half empty when a whole packet did not fit; each queue has one that is begun. */
+		limit += 2 * (SESSION_OUT_MAX + down) + 2 * SESSION_UP_BUDGET + 2 * PROCD_OUT_MAX +
+			 (count + 4) * CHUNK_BYTES;
+	}
+	CHECK(list_is_empty(&gw.worker.sessions) || (uint64_t)pool->used_count * CHUNK_BYTES <= limit);
+}
+
+void gateway_end(void)
+{
+	/* The longest wait of an ending: farewells to both sides, and the other ends' own. */
+	(void)sim_run(NULL, NULL, sim.now_us + 60 * 1000000u);
+	CHECK(gw.server.counters.session_count == 0);
+	CHECK(gw.server.counters.unauthenticated_count == 0);
+	CHECK(gw.worker.session_count == 0);
+	CHECK(list_is_empty(&gw.worker.sessions) && list_is_empty(&gw.handshaker.sessions));
+	CHECK(gw.pending_count == 0);
+	CHECK(!sim_ring_has_timers(gw.worker.ring) && !sim_ring_has_timers(gw.handshaker.ring));
+	CHECK(sim_ring_ops(gw.worker.ring) == 0 && sim_ring_ops(gw.handshaker.ring) == 0);
+	CHECK(ring_pool(gw.worker.ring)->used_count == 0 && ring_pool(gw.handshaker.ring)->used_count == 0);
+	ring_free(gw.worker.ring);
+	ring_free(gw.handshaker.ring);
+	sim_end();
+}
