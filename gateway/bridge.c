@@ -19,6 +19,7 @@
 static const struct procd_client_events procd_events;
 static void on_settle(struct deferred *d);
 static void on_linger(struct timer *t);
+static void on_link_deadline(struct timer *t);
 static void connect_procd(struct bridge *b);
 
 static const uint8_t allowed[] = {
@@ -62,6 +63,7 @@ static struct link *link_new(struct bridge *b, struct chan *ch)
 	l->chan = ch;
 	l->up_granted = LINK_WINDOW_FIRST;
 	l->down_limit = LINK_CREDIT_FIRST;
+	timer_init(&l->deadline, on_link_deadline);
 	chain_init(&l->up, ring_pool(b->session->ring));
 	list_add_tail(&b->links, &l->node);
 	b->link_count++;
@@ -77,6 +79,7 @@ static void link_free(struct link *l)
 	ASSERT(!l->chan);
 	if (b->last == l)
 		b->last = NULL;
+	timer_stop(b->session->ring, &l->deadline);
 	b->link_count--;
 	b->up_total -= l->up_granted;
 	b->down_total -= l->down_credit;
@@ -132,16 +135,11 @@ static void tell_user(struct link *l, const char *text)
 		(void)chan_write(l->chan, true, (const uint8_t *)line, (size_t)n);
 }
 
-/* Ends the client's side of a session that never reached a program: a message and an exit status, never a bare close. */
-static void link_fail(struct link *l, const char *text, uint32_t status)
+/* Ends the client's side of a channel that never reached a program: a message and an exit status, never a bare close. */
+static void client_fail(struct link *l, const char *text, uint32_t status)
 {
 	struct chan *ch = l->chan;
 
-	link_move(l, LINK_DONE);
-	if (!ch) {
-		link_free_when_done(l);
-		return;
-	}
 	if (l->is_tcp) {
 		l->chan = NULL;
 		chan_refuse(ch, CHAN_CONNECT_FAILED, text);
@@ -153,6 +151,16 @@ static void link_fail(struct link *l, const char *text, uint32_t status)
 	chan_exit_status(ch, status);
 	chan_eof(ch);
 	chan_close(ch);
+}
+
+/* The same, and the link's. */
+static void link_fail(struct link *l, const char *text, uint32_t status)
+{
+	link_move(l, LINK_DONE);
+	if (l->chan && !chan_is_close_sent(l->chan))
+		client_fail(l, text, status);
+	else
+		link_free_when_done(l);
 }
 
 /* --- from the client --- */
@@ -173,14 +181,14 @@ enum chan_answer bridge_on_chan_open(struct bridge *b, struct chan *ch, const st
 		chan_refuse(ch, CHAN_CONNECT_FAILED, "no such port");
 		return CHAN_NO;
 	}
-	l = link_new(b, ch);
+	l = b->link_count < LINK_COUNT_MAX ? link_new(b, ch) : NULL;
 	if (!l || (o->is_tcp && !link_setup_tcp(l->setup, o))) {
 		if (l) {
 			l->chan = NULL;
 			link_free(l);
 		}
 		chan_set_owner(ch, NULL);
-		chan_refuse(ch, CHAN_RESOURCE_SHORTAGE, "out of memory");
+		chan_refuse(ch, CHAN_RESOURCE_SHORTAGE, "too many channels, or no memory");
 		return CHAN_NO;
 	}
 	b->opened_count++;
@@ -355,10 +363,32 @@ void bridge_on_chan_close(struct chan *ch)
 	if (l->state == LINK_OPENING || l->state == LINK_LIVE) {
 		l->is_close_wanted = true;
 		push_up(l);
+		if (!l->is_close_sent)
+			timer_start(l->bridge->session->ring, &l->deadline, SESSION_LINGER_MS);
 	} else if (l->state == LINK_WAITING) {
 		link_move(l, LINK_DONE);
 	}
 	chan_close(ch);
+}
+
+/*
+ * procd does not answer OPEN: the user is told. Or the client closed and procd gives no credit for what he had sent (its
+ * program reads nothing, perhaps because nobody reads from it): that is dropped, so that CLOSE hangs the program up.
+ */
+static void on_link_deadline(struct timer *t)
+{
+	struct link *l = CONTAINER_OF(t, struct link, deadline);
+	struct session *s = l->bridge->session;
+
+	if (l->state != LINK_OPENING && l->state != LINK_LIVE)
+		return;
+	l->is_up_discarded = true;
+	chain_clear(&l->up);
+	l->is_close_wanted = true;
+	if (l->state == LINK_OPENING && l->chan && !chan_is_close_sent(l->chan))
+		client_fail(l, "the sandbox does not answer", EXIT_UNREACHABLE); /* keeps l: it is OPENING still */
+	push_up(l);
+	session_flush(s);
 }
 
 void bridge_on_chan_gone(struct chan *ch)
@@ -466,6 +496,7 @@ static void send_open(struct link *l)
 	/* A tcp channel is not accepted yet, so its window is not known: its first credit comes when it is. */
 	room = l->is_tcp ? 0 : chan_room(l->chan);
 	link_move(l, LINK_OPENING);
+	timer_start(b->session->ring, &l->deadline, LINK_OPEN_MS);
 	l->number = b->next_number;
 	b->next_number += 2;
 	l->down_credit = room < LINK_CREDIT_FIRST ? room : LINK_CREDIT_FIRST;
@@ -543,6 +574,8 @@ static int on_opened(struct link *l, uint32_t credit)
 	if (l->state != LINK_OPENING || credit > PROCD_CREDIT_MAX)
 		return -EPROTO;
 	link_move(l, LINK_LIVE);
+	if (!l->is_close_wanted)
+		timer_stop(l->bridge->session->ring, &l->deadline);
 	l->up_credit = credit;
 	if (l->chan && !chan_is_close_sent(l->chan)) {
 		if (l->is_tcp)

@@ -48,6 +48,7 @@ struct link {
 	uint32_t down_credit; /* granted and unused; never above chan_room */
 	uint32_t down_limit;
 	bool is_exit_seen, is_peer_closed;
+	struct timer deadline; /* OPENING: of the answer; the client closed: of what is held */
 };
 
 struct bridge {

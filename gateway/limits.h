@@ -7,6 +7,12 @@
 /* First receive window of a channel, all that may be held while its sandbox is being reached. */
 #define LINK_WINDOW_FIRST (64 * 1024)
 
+/* procd's answer to OPEN: a connection that it makes for direct-tcpip may take it 10 s for each address. */
+#define LINK_OPEN_MS (60 * 1000)
+
+/* Links of a connection, those whose channel is closed and whose procd has not answered CLOSE among them. */
+#define LINK_COUNT_MAX 512
+
 /* Credit that a channel gives procd with OPEN, and to which use raises it: twice what a loopback or a 10 Gbit/s link needs. */
 #define LINK_CREDIT_FIRST (64 * 1024)
 #define LINK_CREDIT_MAX (1024 * 1024)
