@@ -189,7 +189,8 @@ static const struct channel_kind *find_kind(const struct frame *f)
 /* REFUSED for an OPEN that never became a channel. */
 static void refuse(struct session *s, const struct frame *open, const char *code, const char *message)
 {
-	struct frame f = {.type = FRAME_REFUSED, .channel = open->channel, .error = {bytes_str(code), bytes_str(message)}};
+	struct frame f = {
+		.type = FRAME_REFUSED, .channel = open->channel, .error = {bytes_str(code), bytes_str(message)}};
 
 	session_urgent(s, &f);
 }

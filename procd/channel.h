@@ -56,15 +56,15 @@ struct channel {
 	uint32_t number;
 	enum channel_state state;
 	uint32_t hold_count;
-	bool is_urgent; /* a terminal: its frames pass the batch */
-	bool is_eof_in; /* the gateway's EOF came */
+	bool is_urgent;  /* a terminal: its frames pass the batch */
+	bool is_eof_in;  /* the gateway's EOF came */
 	bool is_eof_out; /* ours was sent */
 
 	uint32_t send_credit; /* payload bytes that we may send */
 	uint32_t granted;     /* that the gateway may send */
-	uint32_t held;	      /* received, not passed on yet */
+	uint32_t held;        /* received, not passed on yet */
 	uint32_t window;      /* granted + held stay within it */
-	uint32_t used;	      /* received since the window was raised */
+	uint32_t used;        /* received since the window was raised */
 
 	uint64_t deadline_ms; /* 0: none */
 	struct list in_bucket, in_all, in_ready, in_input, in_grave;

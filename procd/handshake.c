@@ -87,6 +87,7 @@ int handshake_on_frame(struct session *s, const struct frame *f)
 	s->state = SESSION_READY;
 	s->deadline_ms = 0;
 	log_event(LOG_INFO, "stream", LOG_STR("session", s->ticket.session), LOG_STR("user", s->ticket.user),
-		  LOG_STR("team", s->ticket.team), LOG_STR("gateway", s->ticket.gateway), LOG_STR("client", s->ticket.client));
+		  LOG_STR("team", s->ticket.team), LOG_STR("gateway", s->ticket.gateway),
+		  LOG_STR("client", s->ticket.client));
 	return 0;
 }

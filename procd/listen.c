@@ -111,7 +111,8 @@ void listen_name(int fd, char *ret_text, size_t size)
 		snprintf(ret_text, size, "unknown");
 	else if (a.sa.sa_family == AF_UNIX)
 		snprintf(ret_text, size, UNIX_PREFIX "%.*s", (int)sizeof(a.un.sun_path), a.un.sun_path);
-	else if (getnameinfo(&a.sa, bytes, host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+	else if (getnameinfo(&a.sa, bytes, host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) !=
+		 0)
 		snprintf(ret_text, size, "unknown");
 	else
 		snprintf(ret_text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);

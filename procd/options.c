@@ -31,8 +31,10 @@ void options_usage(FILE *to)
 	      "  --listen ADDRESS      PROCD_LISTEN        ADDR:PORT, [ADDR]:PORT or unix:/path; port 0 is a free one\n"
 	      "  --sandbox ID          PROCD_SANDBOX       only tickets for this sandbox are taken\n"
 	      "  --key FILE            PROCD_KEY           the sandbox's private key, as keygen makes it\n"
-	      "  --gateway-key FILE    PROCD_GATEWAY_KEY   a gateway's public key; may be repeated (in the variable: spaces)\n"
-	      "  --user USER           PROCD_USER          run commands as this user (needs root); default: who runs procd\n"
+	      "  --gateway-key FILE    PROCD_GATEWAY_KEY   a gateway's public key; may be repeated (in the variable: "
+	      "spaces)\n"
+	      "  --user USER           PROCD_USER          run commands as this user (needs root); default: who runs "
+	      "procd\n"
 	      "  --home DIR            PROCD_HOME          home folder instead of the user's\n"
 	      "  --shell PATH          PROCD_SHELL         login shell instead of the user's\n"
 	      "  --address-file FILE   PROCD_ADDRESS_FILE  write the address that is listened on\n"
@@ -108,7 +110,8 @@ static int set_key(struct options *o, const char *path)
 	if (rc == -EINVAL)
 		fprintf(stderr, "procd: cannot use the key %s: it is not a private key of procd keygen\n", path);
 	else if (rc == -EACCES)
-		fprintf(stderr, "procd: cannot use the key %s: it cannot be read, or others can read it (chmod 600)\n", path);
+		fprintf(stderr, "procd: cannot use the key %s: it cannot be read, or others can read it (chmod 600)\n",
+			path);
 	else if (rc < 0)
 		fprintf(stderr, "procd: cannot use the key %s: %s\n", path, strerror(-rc));
 	return rc == -EINVAL ? -EBADMSG : rc;

@@ -81,7 +81,8 @@ static int input_flush(struct channel *c)
 	}
 	if (n > 0)
 		channel_consumed(c, (uint32_t)n);
-	if (!p->has_pty && p->sink.written_bytes >= PIPE_BULK_BYTES && !p->is_stdin_enlarged && p->sink.state != SINK_CLOSED) {
+	if (!p->has_pty && p->sink.written_bytes >= PIPE_BULK_BYTES && !p->is_stdin_enlarged &&
+	    p->sink.state != SINK_CLOSED) {
 		p->is_stdin_enlarged = true;
 		(void)fcntl(p->sink.fd, F_SETPIPE_SZ, PIPE_BYTES);
 	}
@@ -176,9 +177,8 @@ static bool process_has_output(const struct channel *c)
 {
 	const struct process *p = &c->process;
 
-	return c->state == CHANNEL_OPEN &&
-	       (source_has_output(&p->out, c) || source_has_output(&p->err, c) || exit_is_due(p) || eof_is_due(c) ||
-		(p->is_exit_sent && c->is_eof_out));
+	return c->state == CHANNEL_OPEN && (source_has_output(&p->out, c) || source_has_output(&p->err, c) ||
+					    exit_is_due(p) || eof_is_due(c) || (p->is_exit_sent && c->is_eof_out));
 }
 
 static void send_exit(struct channel *c)
@@ -398,7 +398,8 @@ void process_reap(struct session *s)
 			struct channel *c = CONTAINER_OF(l, struct channel, in_all);
 			struct process *p = &c->process;
 
-			if ((c->kind != &process_exec_kind && c->kind != &process_shell_kind) || p->pid != pid || p->is_reaped)
+			if ((c->kind != &process_exec_kind && c->kind != &process_shell_kind) || p->pid != pid ||
+			    p->is_reaped)
 				continue;
 			p->is_reaped = true;
 			p->wait_status = status;

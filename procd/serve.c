@@ -117,7 +117,8 @@ static void reap(struct serve *v)
 				continue;
 			v->sessions[i] = v->sessions[--v->session_count];
 			if (WIFSIGNALED(status))
-				log_event(LOG_WARN, "session_killed", LOG_I64("pid", pid), LOG_I64("signal", WTERMSIG(status)));
+				log_event(LOG_WARN, "session_killed", LOG_I64("pid", pid),
+					  LOG_I64("signal", WTERMSIG(status)));
 			break;
 		}
 	}

@@ -160,7 +160,10 @@ static void feed(struct session *s, size_t n)
 	s->pings_out = 0;
 	(void)!flush_input(s);
 	if (rc < 0)
-		session_fail(s, rc == -EMSGSIZE ? "too-large" : rc == -ENOMEM ? "no-memory" : "protocol",
+		session_fail(s,
+			     rc == -EMSGSIZE ? "too-large"
+			     : rc == -ENOMEM ? "no-memory"
+					     : "protocol",
 			     frame_reader_error(&s->reader));
 }
 
@@ -174,8 +177,9 @@ static void read_stream(struct session *s)
 			s->is_readable = n == READ_BYTES || s->is_eof;
 			feed(s, (size_t)n);
 		} else if (n == 0) {
-			session_fail(s, NULL, frame_reader_is_between(&s->reader) ? "the gateway closed the stream"
-										  : "the stream was cut");
+			session_fail(s, NULL,
+				     frame_reader_is_between(&s->reader) ? "the gateway closed the stream"
+									 : "the stream was cut");
 		} else if (errno == EAGAIN) {
 			s->is_readable = false;
 		} else if (errno != EINTR) {

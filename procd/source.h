@@ -26,9 +26,9 @@ struct source {
 	bool is_readable;
 	bool is_hung_up; /* its end was announced: read until it shows */
 	bool is_done;
-	bool is_broken;  /* it ended with an error, not with an end of file */
+	bool is_broken; /* it ended with an error, not with an end of file */
 	bool is_enlarged;
-	uint32_t owed;   /* bytes that were in it when its writer was reaped */
+	uint32_t owed; /* bytes that were in it when its writer was reaped */
 	uint64_t read_bytes;
 };
 

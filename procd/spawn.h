@@ -17,7 +17,7 @@ struct spawn {
 	char *const *envp;
 	const char *folder; /* where it starts; "/" where that is not there */
 	int in, out, err;   /* its descriptors; -1 with a terminal */
-	int tty;	    /* its controlling terminal, or -1 */
+	int tty;            /* its controlling terminal, or -1 */
 };
 
 /* Returns the process id, which is also its session's and process group's, or negative errno. Closes nothing here. */

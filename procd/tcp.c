@@ -215,7 +215,8 @@ static void connect_next(struct channel *c)
 static void tcp_on_deadline(struct channel *c)
 {
 	if (c->state == CHANNEL_OPENING)
-		channel_refuse(c, "unreachable", c->tcp.job ? "the name was not resolved in time" : strerror(ETIMEDOUT));
+		channel_refuse(c, "unreachable",
+			       c->tcp.job ? "the name was not resolved in time" : strerror(ETIMEDOUT));
 }
 
 void tcp_resolved(struct session *s)

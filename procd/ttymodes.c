@@ -15,8 +15,8 @@
 static const struct {
 	uint8_t op, index;
 } chars[] = {
-	{1, VINTR},   {2, VQUIT},   {3, VERASE},    {4, VKILL},  {5, VEOF},      {6, VEOL},      {7, VEOL2},
-	{8, VSTART},  {9, VSTOP},   {10, VSUSP},    {12, VREPRINT}, {13, VWERASE}, {14, VLNEXT}, {18, VDISCARD},
+	{1, VINTR},  {2, VQUIT}, {3, VERASE}, {4, VKILL},     {5, VEOF},     {6, VEOL},    {7, VEOL2},
+	{8, VSTART}, {9, VSTOP}, {10, VSUSP}, {12, VREPRINT}, {13, VWERASE}, {14, VLNEXT}, {18, VDISCARD},
 };
 
 enum flag_word { WORD_IN, WORD_OUT, WORD_CONTROL, WORD_LOCAL };
@@ -26,14 +26,14 @@ static const struct {
 	enum flag_word word;
 	tcflag_t bits;
 } flags[] = {
-	{30, WORD_IN, IGNPAR},	   {31, WORD_IN, PARMRK},     {32, WORD_IN, INPCK},	 {33, WORD_IN, ISTRIP},
-	{34, WORD_IN, INLCR},	   {35, WORD_IN, IGNCR},      {36, WORD_IN, ICRNL},	 {37, WORD_IN, IUCLC},
-	{38, WORD_IN, IXON},	   {39, WORD_IN, IXANY},      {40, WORD_IN, IXOFF},	 {41, WORD_IN, IMAXBEL},
-	{42, WORD_IN, IUTF8},	   {50, WORD_LOCAL, ISIG},    {51, WORD_LOCAL, ICANON},	 {52, WORD_LOCAL, XCASE},
-	{53, WORD_LOCAL, ECHO},	   {54, WORD_LOCAL, ECHOE},   {55, WORD_LOCAL, ECHOK},	 {56, WORD_LOCAL, ECHONL},
-	{57, WORD_LOCAL, NOFLSH},  {58, WORD_LOCAL, TOSTOP},  {59, WORD_LOCAL, IEXTEN},	 {60, WORD_LOCAL, ECHOCTL},
-	{61, WORD_LOCAL, ECHOKE},  {62, WORD_LOCAL, PENDIN},  {70, WORD_OUT, OPOST},	 {71, WORD_OUT, OLCUC},
-	{72, WORD_OUT, ONLCR},	   {73, WORD_OUT, OCRNL},     {74, WORD_OUT, ONOCR},	 {75, WORD_OUT, ONLRET},
+	{30, WORD_IN, IGNPAR},      {31, WORD_IN, PARMRK},      {32, WORD_IN, INPCK},     {33, WORD_IN, ISTRIP},
+	{34, WORD_IN, INLCR},       {35, WORD_IN, IGNCR},       {36, WORD_IN, ICRNL},     {37, WORD_IN, IUCLC},
+	{38, WORD_IN, IXON},        {39, WORD_IN, IXANY},       {40, WORD_IN, IXOFF},     {41, WORD_IN, IMAXBEL},
+	{42, WORD_IN, IUTF8},       {50, WORD_LOCAL, ISIG},     {51, WORD_LOCAL, ICANON}, {52, WORD_LOCAL, XCASE},
+	{53, WORD_LOCAL, ECHO},     {54, WORD_LOCAL, ECHOE},    {55, WORD_LOCAL, ECHOK},  {56, WORD_LOCAL, ECHONL},
+	{57, WORD_LOCAL, NOFLSH},   {58, WORD_LOCAL, TOSTOP},   {59, WORD_LOCAL, IEXTEN}, {60, WORD_LOCAL, ECHOCTL},
+	{61, WORD_LOCAL, ECHOKE},   {62, WORD_LOCAL, PENDIN},   {70, WORD_OUT, OPOST},    {71, WORD_OUT, OLCUC},
+	{72, WORD_OUT, ONLCR},      {73, WORD_OUT, OCRNL},      {74, WORD_OUT, ONOCR},    {75, WORD_OUT, ONLRET},
 	{92, WORD_CONTROL, PARENB}, {93, WORD_CONTROL, PARODD},
 };
 
@@ -41,9 +41,10 @@ static const struct {
 	uint32_t bits_per_second;
 	speed_t speed;
 } speeds[] = {
-	{0, B0},	 {50, B50},	  {75, B75},	   {110, B110},	    {134, B134},     {150, B150},	{200, B200},
-	{300, B300},	 {600, B600},	  {1200, B1200},   {1800, B1800},   {2400, B2400},   {4800, B4800},	{9600, B9600},
-	{19200, B19200}, {38400, B38400}, {57600, B57600}, {115200, B115200}, {230400, B230400},
+	{0, B0},         {50, B50},       {75, B75},         {110, B110},       {134, B134},
+	{150, B150},     {200, B200},     {300, B300},       {600, B600},       {1200, B1200},
+	{1800, B1800},   {2400, B2400},   {4800, B4800},     {9600, B9600},     {19200, B19200},
+	{38400, B38400}, {57600, B57600}, {115200, B115200}, {230400, B230400},
 };
 
 static tcflag_t *word_of(struct termios *t, enum flag_word word)

@@ -67,16 +67,16 @@ static uint64_t load_be(const uint8_t *p, size_t n)
 static size_t item_head_bytes(uint8_t first)
 {
 	static const uint8_t from_c0[32] = {
-		[0x00] = 1, /* nil; c1 is never used */
-		[0x02] = 1, [0x03] = 1,                                                       /* false, true */
-		[0x04] = 2, [0x05] = 3, [0x06] = 5,                                           /* bin */
-		[0x07] = 3, [0x08] = 4, [0x09] = 6,                                           /* ext and its type */
-		[0x0a] = 5, [0x0b] = 9,                                                       /* float */
-		[0x0c] = 2, [0x0d] = 3, [0x0e] = 5, [0x0f] = 9,                               /* uint */
-		[0x10] = 2, [0x11] = 3, [0x12] = 5, [0x13] = 9,                               /* int */
-		[0x14] = 3, [0x15] = 4, [0x16] = 6, [0x17] = 10, [0x18] = 18,                 /* fixext */
-		[0x19] = 2, [0x1a] = 3, [0x1b] = 5,                                           /* str */
-		[0x1c] = 3, [0x1d] = 5, [0x1e] = 3, [0x1f] = 5,                               /* array, map */
+		[0x00] = 1,                                                   /* nil; c1 is never used */
+		[0x02] = 1, [0x03] = 1,                                       /* false, true */
+		[0x04] = 2, [0x05] = 3, [0x06] = 5,                           /* bin */
+		[0x07] = 3, [0x08] = 4, [0x09] = 6,                           /* ext and its type */
+		[0x0a] = 5, [0x0b] = 9,                                       /* float */
+		[0x0c] = 2, [0x0d] = 3, [0x0e] = 5, [0x0f] = 9,               /* uint */
+		[0x10] = 2, [0x11] = 3, [0x12] = 5, [0x13] = 9,               /* int */
+		[0x14] = 3, [0x15] = 4, [0x16] = 6, [0x17] = 10, [0x18] = 18, /* fixext */
+		[0x19] = 2, [0x1a] = 3, [0x1b] = 5,                           /* str */
+		[0x1c] = 3, [0x1d] = 5, [0x1e] = 3, [0x1f] = 5,               /* array, map */
 	};
 
 	return first >= 0xc0 && first <= 0xdf ? from_c0[first - 0xc0] : 1;

@@ -18,13 +18,13 @@
 #include <sys/types.h>
 
 #define FRAME_VERSION 1
-#define FRAME_DATA_MAX (32 * 1024)       /* payload of one DATA frame: one SSH packet */
-#define FRAME_OPEN_MAX (288 * 1024)      /* an encoded OPEN */
-#define FRAME_OTHER_MAX (64 * 1024)      /* any other encoded frame */
-#define FRAME_ENV_MAX 256                /* environment names in one OPEN */
-#define FRAME_DEPTH_MAX 8                /* nested arrays and maps */
-#define FRAME_ITEMS_MAX 4096             /* items in one frame, nested ones included: bounds the memory to decode it */
-#define FRAME_DATA_HEADER_MAX 16         /* an encoded DATA frame up to its payload */
+#define FRAME_DATA_MAX (32 * 1024)  /* payload of one DATA frame: one SSH packet */
+#define FRAME_OPEN_MAX (288 * 1024) /* an encoded OPEN */
+#define FRAME_OTHER_MAX (64 * 1024) /* any other encoded frame */
+#define FRAME_ENV_MAX 256           /* environment names in one OPEN */
+#define FRAME_DEPTH_MAX 8           /* nested arrays and maps */
+#define FRAME_ITEMS_MAX 4096        /* items in one frame, nested ones included: bounds the memory to decode it */
+#define FRAME_DATA_HEADER_MAX 16    /* an encoded DATA frame up to its payload */
 #define FRAME_CHALLENGE_BYTES 32
 #define FRAME_SIGNATURE_BYTES 64
 
@@ -70,15 +70,15 @@ struct frame_open_options {
 	} pty;
 	const struct frame_env *env;
 	uint32_t env_count;
-	struct bytes command;         /* exec */
-	struct bytes name;            /* subsystem */
-	struct bytes host;            /* tcp: where to; forwarded-tcp: the address listened on */
+	struct bytes command; /* exec */
+	struct bytes name;    /* subsystem */
+	struct bytes host;    /* tcp: where to; forwarded-tcp: the address listened on */
 	struct bytes originator_host;
-	struct bytes path;            /* unix */
+	struct bytes path; /* unix */
 	uint32_t port, originator_port;
-	uint64_t request;             /* forwarded-*: the LISTEN's request */
-	uint32_t session;             /* agent: the session channel */
-	bool agent;                   /* shell, exec: the user's client offers its agent */
+	uint64_t request; /* forwarded-*: the LISTEN's request */
+	uint32_t session; /* agent: the session channel */
+	bool agent;       /* shell, exec: the user's client offers its agent */
 };
 
 struct frame {
@@ -99,7 +99,7 @@ struct frame {
 		} welcome;
 		struct {
 			struct bytes code, message;
-		} error; /* ERROR, REFUSED; GOAWAY has only the message */
+		} error;         /* ERROR, REFUSED; GOAWAY has only the message */
 		uint64_t opaque; /* PING, PONG */
 		struct {
 			struct bytes kind;
@@ -124,7 +124,7 @@ struct frame {
 			struct bytes kind, address; /* LISTEN */
 			uint32_t port;              /* LISTEN, LISTENING */
 			struct bytes code, message; /* LISTEN_REFUSED */
-		} listen; /* LISTEN, LISTENING, LISTEN_REFUSED, UNLISTEN, UNLISTENED */
+		} listen;                           /* LISTEN, LISTENING, LISTEN_REFUSED, UNLISTEN, UNLISTENED */
 	};
 };
 
@@ -138,7 +138,8 @@ MUST_USE ssize_t frame_encode(const struct frame *f, uint8_t *out, size_t size);
 #define FRAME_SMALL_MAX 1024
 
 /* Encodes a DATA frame's head for `payload_bytes` (1..FRAME_DATA_MAX) that follow it; returns its length. */
-size_t frame_encode_data_head(uint32_t channel, uint32_t stream, uint32_t payload_bytes, uint8_t out[FRAME_DATA_HEADER_MAX]);
+size_t frame_encode_data_head(uint32_t channel, uint32_t stream, uint32_t payload_bytes,
+			      uint8_t out[FRAME_DATA_HEADER_MAX]);
 
 struct frame_sink {
 	/* A whole frame, never DATA. 0 to go on, negative errno to stop: frame_reader_feed returns it. */

@@ -16,7 +16,7 @@
 struct fields {
 	const msgpack_object *at;
 	uint32_t n;
-	bool is_wrong;     /* a field is missing or of the wrong type */
+	bool is_wrong; /* a field is missing or of the wrong type */
 	bool is_too_large;
 	msgpack_zone *zone;
 };

@@ -84,13 +84,17 @@ static void put_options(msgpack_packer *pk, const struct frame_open_options *o)
 		const char *key;
 		struct bytes value;
 	} bins[] = {
-		{"command", o->command}, {"name", o->name}, {"host", o->host}, {"originator_host", o->originator_host}, {"path", o->path},
+		{"command", o->command}, {"name", o->name}, {"host", o->host}, {"originator_host", o->originator_host},
+		{"path", o->path},
 	};
 	const struct {
 		const char *key;
 		uint64_t value;
 	} uints[] = {
-		{"port", o->port}, {"originator_port", o->originator_port}, {"request", o->request}, {"session", o->session},
+		{"port", o->port},
+		{"originator_port", o->originator_port},
+		{"request", o->request},
+		{"session", o->session},
 	};
 	size_t count = (o->has_pty ? 1u : 0u) + (o->env_count > 0 ? 1u : 0u) + (o->agent ? 1u : 0u);
 
@@ -129,11 +133,11 @@ static void put_options(msgpack_packer *pk, const struct frame_open_options *o)
 static size_t field_count(uint32_t type)
 {
 	static const uint8_t counts[] = {
-		[FRAME_CHALLENGE] = 3,	 [FRAME_HELLO] = 4,	   [FRAME_WELCOME] = 3,  [FRAME_ERROR] = 2,   [FRAME_PING] = 1,
-		[FRAME_PONG] = 1,	 [FRAME_GOAWAY] = 1,	   [FRAME_OPEN] = 3,	 [FRAME_OPENED] = 2,  [FRAME_REFUSED] = 2,
-		[FRAME_CREDIT] = 1,	 [FRAME_RESIZE] = 4,	   [FRAME_SIGNAL] = 1,	 [FRAME_EXIT] = 1,    [FRAME_EXIT_SIGNAL] = 3,
-		[FRAME_LISTEN] = 4,	 [FRAME_LISTENING] = 2,	   [FRAME_LISTEN_REFUSED] = 3, [FRAME_UNLISTEN] = 1,
-		[FRAME_UNLISTENED] = 1,
+		[FRAME_CHALLENGE] = 3, [FRAME_HELLO] = 4,          [FRAME_WELCOME] = 3,     [FRAME_ERROR] = 2,
+		[FRAME_PING] = 1,      [FRAME_PONG] = 1,           [FRAME_GOAWAY] = 1,      [FRAME_OPEN] = 3,
+		[FRAME_OPENED] = 2,    [FRAME_REFUSED] = 2,        [FRAME_CREDIT] = 1,      [FRAME_RESIZE] = 4,
+		[FRAME_SIGNAL] = 1,    [FRAME_EXIT] = 1,           [FRAME_EXIT_SIGNAL] = 3, [FRAME_LISTEN] = 4,
+		[FRAME_LISTENING] = 2, [FRAME_LISTEN_REFUSED] = 3, [FRAME_UNLISTEN] = 1,    [FRAME_UNLISTENED] = 1,
 	};
 
 	return counts[type];
@@ -265,7 +269,8 @@ static size_t store_uint(uint8_t *p, uint32_t v)
 	return 5;
 }
 
-size_t frame_encode_data_head(uint32_t channel, uint32_t stream, uint32_t payload_bytes, uint8_t out[FRAME_DATA_HEADER_MAX])
+size_t frame_encode_data_head(uint32_t channel, uint32_t stream, uint32_t payload_bytes,
+			      uint8_t out[FRAME_DATA_HEADER_MAX])
 {
 	size_t n = 0;
 

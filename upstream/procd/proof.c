@@ -58,8 +58,8 @@ static size_t welcome_message(uint8_t out[MESSAGE_MAX], const uint8_t *challenge
 	return message_build(out, welcome_label, challenge, bytes_of(digest, sizeof(digest)));
 }
 
-void proof_hello_sign(const struct proof_secret *gateway, const uint8_t challenge[FRAME_CHALLENGE_BYTES], struct bytes ticket,
-		      uint8_t ret_signature[FRAME_SIGNATURE_BYTES])
+void proof_hello_sign(const struct proof_secret *gateway, const uint8_t challenge[FRAME_CHALLENGE_BYTES],
+		      struct bytes ticket, uint8_t ret_signature[FRAME_SIGNATURE_BYTES])
 {
 	uint8_t message[MESSAGE_MAX];
 	size_t n = message_build(message, hello_label, challenge, ticket);
@@ -67,8 +67,8 @@ void proof_hello_sign(const struct proof_secret *gateway, const uint8_t challeng
 	crypto_sign_detached(ret_signature, NULL, message, n, gateway->key);
 }
 
-bool proof_hello_verify(const struct proof_public *gateway, const uint8_t challenge[FRAME_CHALLENGE_BYTES], struct bytes ticket,
-			struct bytes signature)
+bool proof_hello_verify(const struct proof_public *gateway, const uint8_t challenge[FRAME_CHALLENGE_BYTES],
+			struct bytes ticket, struct bytes signature)
 {
 	uint8_t message[MESSAGE_MAX];
 	size_t n;
@@ -79,8 +79,8 @@ bool proof_hello_verify(const struct proof_public *gateway, const uint8_t challe
 	return crypto_sign_verify_detached(signature.p, message, n, gateway->key) == 0;
 }
 
-void proof_welcome_sign(const struct proof_secret *sandbox, const uint8_t challenge[FRAME_CHALLENGE_BYTES], struct bytes ticket,
-			uint8_t ret_signature[FRAME_SIGNATURE_BYTES])
+void proof_welcome_sign(const struct proof_secret *sandbox, const uint8_t challenge[FRAME_CHALLENGE_BYTES],
+			struct bytes ticket, uint8_t ret_signature[FRAME_SIGNATURE_BYTES])
 {
 	uint8_t message[MESSAGE_MAX];
 	size_t n = welcome_message(message, challenge, ticket);
@@ -114,7 +114,8 @@ static int key_parse(const char *text, const char *prefix, uint8_t ret_key[32])
 	if (strncmp(text, prefix, strlen(prefix)) != 0)
 		return -EINVAL;
 	text += strlen(prefix);
-	if (sodium_base642bin(key, sizeof(key), text, strlen(text), NULL, &n, &end, sodium_base64_VARIANT_ORIGINAL) != 0 ||
+	if (sodium_base642bin(key, sizeof(key), text, strlen(text), NULL, &n, &end, sodium_base64_VARIANT_ORIGINAL) !=
+		    0 ||
 	    n != sizeof(key))
 		return -EINVAL;
 	while (*end == ' ' || *end == '\t' || *end == '\n' || *end == '\r')

@@ -19,7 +19,7 @@
 #define PROOF_SEED_BYTES 32
 #define PROOF_SESSION_BYTES 16
 #define TICKET_MAX 1024
-#define PROOF_PUBLIC_TEXT_MAX 64  /* "ed25519:" and base64 */
+#define PROOF_PUBLIC_TEXT_MAX 64 /* "ed25519:" and base64 */
 
 struct proof_public {
 	uint8_t key[PROOF_PUBLIC_BYTES];
@@ -35,9 +35,9 @@ struct ticket {
 	char user[USER_ID_MAX + 1];
 	char team[TEAM_ID_MAX + 1];
 	char session[2 * PROOF_SESSION_BYTES + 1]; /* hex; also in both sides' logs */
-	char gateway[64];                           /* the gateway's name */
-	char client[64];                            /* the user's address, as text */
-	uint64_t issued;                            /* seconds since 1970; for logs, never trusted */
+	char gateway[64];                          /* the gateway's name */
+	char client[64];                           /* the user's address, as text */
+	uint64_t issued;                           /* seconds since 1970; for logs, never trusted */
 };
 
 /* Once a process, before all else here. 0 or -EIO. */
@@ -51,12 +51,12 @@ MUST_USE ssize_t ticket_encode(const struct ticket *t, uint8_t *out, size_t size
 /* -EPROTO when it is no ticket: fields missing, too long, not text. */
 MUST_USE int ticket_decode(struct bytes encoded, struct ticket *ret_ticket);
 
-void proof_hello_sign(const struct proof_secret *gateway, const uint8_t challenge[FRAME_CHALLENGE_BYTES], struct bytes ticket,
-		      uint8_t ret_signature[FRAME_SIGNATURE_BYTES]);
+void proof_hello_sign(const struct proof_secret *gateway, const uint8_t challenge[FRAME_CHALLENGE_BYTES],
+		      struct bytes ticket, uint8_t ret_signature[FRAME_SIGNATURE_BYTES]);
 MUST_USE bool proof_hello_verify(const struct proof_public *gateway, const uint8_t challenge[FRAME_CHALLENGE_BYTES],
 				 struct bytes ticket, struct bytes signature);
-void proof_welcome_sign(const struct proof_secret *sandbox, const uint8_t challenge[FRAME_CHALLENGE_BYTES], struct bytes ticket,
-			uint8_t ret_signature[FRAME_SIGNATURE_BYTES]);
+void proof_welcome_sign(const struct proof_secret *sandbox, const uint8_t challenge[FRAME_CHALLENGE_BYTES],
+			struct bytes ticket, uint8_t ret_signature[FRAME_SIGNATURE_BYTES]);
 MUST_USE bool proof_welcome_verify(const struct proof_public *sandbox, const uint8_t challenge[FRAME_CHALLENGE_BYTES],
 				   struct bytes ticket, struct bytes signature);
 

@@ -131,7 +131,8 @@ int ticket_decode(struct bytes encoded, struct ticket *ret_ticket)
 		return -EPROTO;
 	if (!msgpack_zone_init(&zone, 1024))
 		return -ENOMEM;
-	if (msgpack_unpack((const char *)encoded.p, encoded.n, &off, &zone, &o) == MSGPACK_UNPACK_SUCCESS && off == encoded.n)
+	if (msgpack_unpack((const char *)encoded.p, encoded.n, &off, &zone, &o) == MSGPACK_UNPACK_SUCCESS &&
+	    off == encoded.n)
 		rc = map_decode(&o, ret_ticket);
 	msgpack_zone_destroy(&zone);
 	return rc;

@@ -229,7 +229,8 @@ static void fill_open(struct frame *f, const struct frame_env *env, uint32_t env
 static size_t all_frames(uint8_t *out, size_t size, uint32_t *ret_count)
 {
 	static const uint8_t blob[64] = {1, 2, 3};
-	const struct frame_env env[] = {{bytes_str("LANG"), bytes_str("C.UTF-8")}, {bytes_str("EMPTY"), bytes_of("", 0)}};
+	const struct frame_env env[] = {{bytes_str("LANG"), bytes_str("C.UTF-8")},
+					{bytes_str("EMPTY"), bytes_of("", 0)}};
 	struct frame f;
 	struct frame simple[] = {
 		{.type = FRAME_CHALLENGE, .challenge = {1, bytes_of(blob, 32)}},
@@ -251,7 +252,8 @@ static size_t all_frames(uint8_t *out, size_t size, uint32_t *ret_count)
 		{.type = FRAME_EOW, .channel = 2},
 		{.type = FRAME_LISTEN, .listen = {7, bytes_str("tcp"), bytes_str("::"), 8080, {0}, {0}}},
 		{.type = FRAME_LISTENING, .listen = {.request = 7, .port = 8080}},
-		{.type = FRAME_LISTEN_REFUSED, .listen = {.request = 7, .code = bytes_str("denied"), .message = bytes_str("no")}},
+		{.type = FRAME_LISTEN_REFUSED,
+		 .listen = {.request = 7, .code = bytes_str("denied"), .message = bytes_str("no")}},
 		{.type = FRAME_UNLISTEN, .listen = {.request = 7}},
 		{.type = FRAME_UNLISTENED, .listen = {.request = 7}},
 	};
@@ -334,7 +336,8 @@ static void test_values(void **state)
 	free(a.text);
 }
 
-static void feed_same(const uint8_t *wire, size_t n, size_t (*next)(size_t left, void *ctx), void *ctx, const struct seen *want)
+static void feed_same(const uint8_t *wire, size_t n, size_t (*next)(size_t left, void *ctx), void *ctx,
+		      const struct seen *want)
 {
 	static struct seen got;
 	struct frame_reader r;
@@ -429,7 +432,8 @@ static void test_widths(void **state)
 	/* Every array header, every width of uint, every bin header. */
 	assert_int_equal(RAW(&s, "\xdc\x00\x04\xcc\x0b\xcd\x00\x02\xce\x00\x00\x00\x01\xc4\x01Z"), 0);
 	assert_int_equal(s.payload_bytes, 1);
-	assert_int_equal(RAW(&s, "\xdd\x00\x00\x00\x04\xcf\x00\x00\x00\x00\x00\x00\x00\x0b\x02\x00\xc6\x00\x00\x00\x01Z"), 0);
+	assert_int_equal(
+		RAW(&s, "\xdd\x00\x00\x00\x04\xcf\x00\x00\x00\x00\x00\x00\x00\x0b\x02\x00\xc6\x00\x00\x00\x01Z"), 0);
 	assert_int_equal(s.payload_bytes, 1);
 	/* Empty payload: nothing shows. */
 	assert_int_equal(RAW(&s, "\x94\x0b\x02\x00\xc4\x00"), 0);
@@ -442,7 +446,11 @@ static void test_widths(void **state)
 	assert_int_equal(s.frames, 1);
 	/* Unknown trailing fields and unknown keys. */
 	assert_int_equal(RAW(&s, "\x94\x0d\x02\xc0\xcb\x00\x00\x00\x00\x00\x00\x00\x00"), 0);
-	assert_int_equal(RAW(&s, "\x95\x08\x02\xa4" "exec" "\x82\xa3new\x81\x01\x02\xa7" "command\xa2ls\x05"), 0);
+	assert_int_equal(RAW(&s, "\x95\x08\x02\xa4"
+				 "exec"
+				 "\x82\xa3new\x81\x01\x02\xa7"
+				 "command\xa2ls\x05"),
+			 0);
 	assert_non_null(memmem(s.text, s.n, "2,ls", 4));
 	/* An unknown type from 128 on is skipped; below it is an error. */
 	assert_int_equal(RAW(&s, "\x93\xcc\x80\x00\xa1x\x92\x0d\x02"), 0);
@@ -468,14 +476,25 @@ static void test_errors(void **state)
 	assert_int_equal(RAW(&s, "\x93\x04\x02\x00"), -EPROTO);                             /* PING on a channel */
 	assert_int_equal(RAW(&s, "\x92\x0c\x02"), -EPROTO);                                 /* CREDIT of nothing */
 	assert_int_equal(RAW(&s, "\x93\x0c\x02\xff"), -EPROTO);
-	assert_int_equal(RAW(&s, "\x93\x0c\x02\xa1" "1"), -EPROTO);
-	assert_int_equal(RAW(&s, "\x93\x0b\x02\x00"), -EPROTO);             /* DATA without payload */
-	assert_int_equal(RAW(&s, "\x94\x0b\x02\x00\xa1x"), -EPROTO);        /* DATA with str */
-	assert_int_equal(RAW(&s, "\x94\x0b\x00\x00\xc4\x01x"), -EPROTO);    /* DATA on channel 0 */
-	assert_int_equal(RAW(&s, "\x95\x08\x02\xa4" "exec\x90\x05"), -EPROTO); /* options are no map */
-	assert_int_equal(RAW(&s, "\x95\x08\x02\xa4" "exec\x81\xa4port\xce\x00\x01\x00\x00\x05"), -EPROTO);
-	assert_int_equal(RAW(&s, "\x95\x08\x02\xa4" "exec\x81\xa3pty\x01\x05"), -EPROTO);
-	assert_int_equal(RAW(&s, "\x95\x08\x02\xa4" "exec\x81\xa3" "env\x81\x01\x02\x05"), -EPROTO);
+	assert_int_equal(RAW(&s, "\x93\x0c\x02\xa1"
+				 "1"),
+			 -EPROTO);
+	assert_int_equal(RAW(&s, "\x93\x0b\x02\x00"), -EPROTO);          /* DATA without payload */
+	assert_int_equal(RAW(&s, "\x94\x0b\x02\x00\xa1x"), -EPROTO);     /* DATA with str */
+	assert_int_equal(RAW(&s, "\x94\x0b\x00\x00\xc4\x01x"), -EPROTO); /* DATA on channel 0 */
+	assert_int_equal(RAW(&s, "\x95\x08\x02\xa4"
+				 "exec\x90\x05"),
+			 -EPROTO); /* options are no map */
+	assert_int_equal(RAW(&s, "\x95\x08\x02\xa4"
+				 "exec\x81\xa4port\xce\x00\x01\x00\x00\x05"),
+			 -EPROTO);
+	assert_int_equal(RAW(&s, "\x95\x08\x02\xa4"
+				 "exec\x81\xa3pty\x01\x05"),
+			 -EPROTO);
+	assert_int_equal(RAW(&s, "\x95\x08\x02\xa4"
+				 "exec\x81\xa3"
+				 "env\x81\x01\x02\x05"),
+			 -EPROTO);
 	/* Nested too deeply, on the way to the end of the frame. */
 	assert_int_equal(RAW(&s, "\x93\x0d\x02\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x01"), -EPROTO);
 	s.stop_with = 0;
@@ -499,7 +518,10 @@ static void test_limits(void **state)
 	assert_int_equal(RAW(&s, "\x93\x0d\x02\xdd\x7f\xff\xff\xff"), -EMSGSIZE);
 	assert_int_equal(RAW(&s, "\x93\x0d\x02\xdf\xff\xff\xff\xff"), -EMSGSIZE);
 	assert_int_equal(RAW(&s, "\x93\x0d\x02\xdc\x20\x00"), -EMSGSIZE); /* 8192 items */
-	assert_int_equal(RAW(&s, "\x95\x08\x02\xa4" "exec\x81\xa3" "env\xde\x01\x01"), -EAGAIN);
+	assert_int_equal(RAW(&s, "\x95\x08\x02\xa4"
+				 "exec\x81\xa3"
+				 "env\xde\x01\x01"),
+			 -EAGAIN);
 	/* The largest OPEN passes, one byte more is neither encoded nor taken. */
 	f = (struct frame){.type = FRAME_OPEN, .channel = 2, .open = {.kind = bytes_str("exec"), .credit = 1}};
 	f.open.options.command = bytes_of(payload, FRAME_OPEN_MAX - 23);
@@ -533,7 +555,11 @@ static void test_env_limit(void **state)
 	assert_int_equal(frame_encode(&f, wire, sizeof(wire)), -EMSGSIZE);
 	/* 257 of them from a peer that does not care. */
 	n = 0;
-	memcpy(wire, "\x95\x08\x02\xa4" "exec\x81\xa3" "env\xde\x01\x01", 16);
+	memcpy(wire,
+	       "\x95\x08\x02\xa4"
+	       "exec\x81\xa3"
+	       "env\xde\x01\x01",
+	       16);
 	for (n = 16; n < 16 + 257 * 2;)
 		wire[n++] = 0xa0;
 	wire[n++] = 5;
@@ -593,7 +619,8 @@ static void test_garbage(void **state)
 		}
 		memcpy(copy, wire + from, len);
 		for (int k = rand_r(&seed) % 6; k >= 0; k--)
-			copy[(size_t)rand_r(&seed) % len] = (uint8_t)(rand_r(&seed) % 3 ? rand_r(&seed) : 0x80 + rand_r(&seed) % 0x60);
+			copy[(size_t)rand_r(&seed) % len] =
+				(uint8_t)(rand_r(&seed) % 3 ? rand_r(&seed) : 0x80 + rand_r(&seed) % 0x60);
 		frame_reader_init(&r, &quiet, NULL);
 		for (size_t at = 0; at < len && rc == 0;) {
 			size_t take = rand_r(&seed) % 2 ? len - at : 1 + (size_t)rand_r(&seed) % (len - at);
@@ -619,8 +646,8 @@ static void test_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_values),    cmocka_unit_test(test_splits),
-		cmocka_unit_test(test_widths),     cmocka_unit_test(test_errors),    cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_values),     cmocka_unit_test(test_splits),
+		cmocka_unit_test(test_widths),     cmocka_unit_test(test_errors),     cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_env_limit),  cmocka_unit_test(test_sink_stops), cmocka_unit_test(test_garbage),
 		cmocka_unit_test(test_names),
 	};

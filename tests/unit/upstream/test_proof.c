@@ -36,8 +36,13 @@ static void write_file(const char *name, const void *p, size_t n, mode_t mode)
 static struct ticket sample(void)
 {
 	return (struct ticket){
-		.sandbox = "box-1", .user = "alice", .team = "", .session = "00112233445566778899aabbccddeeff",
-		.gateway = "gw-1", .client = "[2001:db8::1]:50000", .issued = 1700000000,
+		.sandbox = "box-1",
+		.user = "alice",
+		.team = "",
+		.session = "00112233445566778899aabbccddeeff",
+		.gateway = "gw-1",
+		.client = "[2001:db8::1]:50000",
+		.issued = 1700000000,
 	};
 }
 
@@ -260,8 +265,9 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ticket),	  cmocka_unit_test(test_ticket_wrong), cmocka_unit_test(test_hello),
-		cmocka_unit_test(test_welcome),	  cmocka_unit_test(test_known_key),    cmocka_unit_test(test_key_text_wrong),
+		cmocka_unit_test(test_ticket),    cmocka_unit_test(test_ticket_wrong),
+		cmocka_unit_test(test_hello),     cmocka_unit_test(test_welcome),
+		cmocka_unit_test(test_known_key), cmocka_unit_test(test_key_text_wrong),
 		cmocka_unit_test(test_files),
 	};
 
