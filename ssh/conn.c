@@ -122,6 +122,7 @@ struct conn *conn_new(const struct conn_server *server, const struct conn_events
 	(void)ssh_handle_key_exchange(c->session);
 	if (c->session->session_state != SSH_SESSION_STATE_SOCKET_CONNECTED)
 		goto fail;
+	ssh_reset_error(c->session); /* "out of memory", for want of that poll handle */
 	return c;
 fail:
 	conn_free(c);
@@ -197,7 +198,7 @@ static void conn_look(struct conn *c)
 	if (s->peer_discon_msg)
 		conn_end(c, "the client disconnected", true);
 	else if (s->session_state == SSH_SESSION_STATE_ERROR || !ssh_socket_is_open(s->socket))
-		conn_end(c, ssh_get_error(s), false);
+		conn_end(c, *ssh_get_error(s) ? ssh_get_error(s) : "a malformed packet", false);
 	if (c->has_ended)
 		return;
 	if (conn_is_rekeying(c)) {
