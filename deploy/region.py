@@ -531,7 +531,8 @@ class Region:
         write_file(self.path("region.json"), json.dumps(region, indent=2) + "\n")
 
     def print_lines(self, host, port):
-        identity = shlex.quote(self.identity_file)
+        # ssh expands % in both paths.
+        identity = shlex.quote(self.identity_file.replace("%", "%%"))
         known = self.known_hosts.replace("%", "%%")
         if re.search(r"[\s\"']", known):
             known = '"' + known.replace("\\", "\\\\").replace('"', '\\"') + '"'

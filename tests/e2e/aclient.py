@@ -1,5 +1,7 @@
 """asyncssh connections to a region; nothing of the user's own configuration."""
 
+import asyncio
+
 import asyncssh
 
 
@@ -11,3 +13,16 @@ def connect(region, box=None, **how):
         login_timeout=60, connect_timeout=60)
     arguments.update(how)
     return asyncssh.connect(region.host, region.port, **arguments)
+
+
+def finish(work, seconds):
+    """Runs a coroutine to its end. What ends it early is told in one line: asyncssh
+    raises one exception object again and again, and its traceback grows without end."""
+    try:
+        return asyncio.run(asyncio.wait_for(work, seconds))
+    except AssertionError:
+        raise
+    except asyncio.TimeoutError:
+        raise AssertionError(f"not done in {seconds} s") from None
+    except Exception as error:
+        raise AssertionError(f"{type(error).__name__}: {error}") from None

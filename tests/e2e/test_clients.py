@@ -13,7 +13,7 @@ import subprocess
 import paramiko
 import pytest
 
-from aclient import connect
+from aclient import connect, finish
 from conftest import needs_program
 from regions import pipe_sha, run, sha_of_file
 from waiting import wait_until
@@ -333,7 +333,7 @@ def test_asyncssh(region, work, random64, tmp_path):
                 await sftp.utime(f"{work}/d/x", (1, 1234567890))
                 assert (await sftp.stat(f"{work}/d/x")).mtime == 1234567890
 
-    asyncio.run(asyncio.wait_for(go(), 200))
+    finish(go(), 200)
     assert sha_of_file(tmp_path / "back") == random64.sha
 
 

@@ -1,13 +1,12 @@
 """The truth about a command's end: status, signal, streams, EOF."""
 
-import asyncio
 import hashlib
 import os
 import subprocess
 
 import pytest
 
-from aclient import connect
+from aclient import connect, finish
 from regions import pipe_sha, run
 from waiting import pids_with, stays_true, wait_until
 
@@ -39,7 +38,7 @@ def test_exit_signal(region, name):
             done = await conn.run(f"kill -{name} $$; sleep 20")
             return done.exit_signal, done.exit_status
 
-    signal_info, status = asyncio.run(asyncio.wait_for(go(), 30))
+    signal_info, status = finish(go(), 30)
     assert signal_info is not None and signal_info[0] == name, (signal_info, status)
     assert region.ssh(f"kill -{name} $$; sleep 20").status == 255
 
@@ -254,7 +253,7 @@ def test_client_signal_reaches_the_command(region, is_standin):
             await process.wait()
             return rest, process.exit_status
 
-    rest, status = asyncio.run(asyncio.wait_for(go(), 30))
+    rest, status = finish(go(), 30)
     assert (rest, status) == ("caught\n", 12)
 
 

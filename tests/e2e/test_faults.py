@@ -5,7 +5,6 @@ A fake procd (wire.FakeProcd) stands behind the real gateway, and a fake gateway
 with words, and nothing else does.
 """
 
-import asyncio
 import hashlib
 import os
 import signal
@@ -18,7 +17,7 @@ import pytest
 from nacl.signing import SigningKey
 
 import wire
-from aclient import connect
+from aclient import connect, finish
 from procds import Procd, make_key
 from regions import Region, run, sha_of_stream
 from waiting import descendants, is_alive, pids_with, stat_fields, wait_until
@@ -227,7 +226,7 @@ def test_lost_sandbox_is_exit_signal_hup(faulty, mortal):
             await process.wait()
             return process.exit_status, process.exit_signal, err
 
-    status, info, err = asyncio.run(asyncio.wait_for(go(), 30))
+    status, info, err = finish(go(), 30)
     assert info is not None and info[0] == "HUP" and status in (-1, None), (status, info)
     assert "sandbox" in err
 

@@ -11,6 +11,7 @@ import threading
 
 import pytest
 
+from aclient import finish
 from regions import run, sha_of_stream
 from waiting import free_port, wait_until
 
@@ -173,7 +174,7 @@ def test_two_hundred_at_once(region, server):
         await asyncio.gather(*(one(i, barrier) for i in range(count)))
 
     with forwarding(region, "-L", f"127.0.0.1:{port}:127.0.0.1:{target.port}", port=port):
-        asyncio.run(asyncio.wait_for(go(), 120))
+        finish(go(), 120)
     assert target.peak >= count
 
 

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from aclient import connect
+from aclient import connect, finish
 from raw import channel_request, flood, global_request, transport
 from regions import Region, pipe_sha, run, sha_of_file
 from waiting import resident_bytes, tree_resident_bytes, wait_until
@@ -202,7 +202,7 @@ def test_stalled_channel_beside_a_fast_one(crowd):
             return fast.exit_status, count, seconds
 
     growth = Growth(crowd, box)
-    status, count, seconds = asyncio.run(asyncio.wait_for(go(), 100))
+    status, count, seconds = finish(go(), 100)
     assert (status, count) == (0, 96 * MIB)
     assert seconds < 20, seconds
     growth.check()
@@ -222,7 +222,7 @@ def test_stalled_stdin_beside_a_fast_one(crowd):
                 assert done.stdout.split()[0].decode() == hashlib.sha256(data).hexdigest()
             stalled.kill()
 
-    asyncio.run(asyncio.wait_for(go(), 60))
+    finish(go(), 60)
 
 
 def test_control_master_with_fifty(crowd, tmp_path):
@@ -328,7 +328,7 @@ def test_a_thousand_connections(crowd, stopped):
         gate, all_in = asyncio.Semaphore(8), asyncio.Event()
         await asyncio.gather(*(one(i, gate, all_in) for i in range(count)))
 
-    asyncio.run(asyncio.wait_for(go(), 220))
+    finish(go(), 220)
     crowd.serves()
 
 
