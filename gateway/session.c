@@ -100,6 +100,20 @@ static void close_client(struct session *s)
 	stream_close(&s->client);
 }
 
+/*
+ * Closing with bytes unread makes the kernel send RST, which may overtake our last words at the client: say FIN, and close when he
+ * does, or at the linger timer.
+ */
+static void close_when_sent(struct session *s)
+{
+	if (s->client.out.bytes > 0)
+		return;
+	if (s->is_recv_ended)
+		close_client(s);
+	else
+		stream_shutdown(&s->client);
+}
+
 static void free_when_closed(struct session *s)
 {
 	if (s->is_client_closed && bridge_is_closed(&s->bridge))
@@ -132,6 +146,7 @@ void session_close(struct session *s, const char *reason)
 	/* What the client should still read goes out first; he sends nothing that we would heed. */
 	if (s->client.out.bytes > 0) {
 		timer_start(s->ring, &s->timer, SESSION_LINGER_MS);
+		stream_recv(&s->client, true); /* dropped, but his end is seen */
 		stream_send(&s->client);
 	} else {
 		close_client(s);
@@ -263,7 +278,11 @@ static void on_recv_end(struct stream *st, int err)
 {
 	struct session *s = CONTAINER_OF(st, struct session, client);
 
-	session_close(s, err < 0 ? strerror(-err) : "the client closed the connection");
+	s->is_recv_ended = true;
+	if (s->phase == SESSION_CLOSING)
+		close_when_sent(s);
+	else
+		session_close(s, err < 0 ? strerror(-err) : "the client closed the connection");
 }
 
 static void on_sent(struct stream *st, size_t n)
@@ -272,8 +291,7 @@ static void on_sent(struct stream *st, size_t n)
 
 	s->bytes_to_client += n;
 	if (s->phase == SESSION_CLOSING) {
-		if (st->out.bytes == 0)
-			close_client(s);
+		close_when_sent(s);
 		return;
 	}
 	regulate_recv(s);

@@ -46,7 +46,7 @@ struct session {
 	struct timer timer; /* LOGIN, MOVING: the deadline; LIVE: rest and keepalive; CLOSING: linger */
 	struct bridge bridge;
 	enum session_phase phase;
-	bool is_client_closed, is_recv_paused, is_counted_unauthenticated, is_trimmed;
+	bool is_client_closed, is_recv_paused, is_recv_ended, is_counted_unauthenticated, is_trimmed;
 	int moved_fd;
 	char id[SESSION_ID_CHARS + 1];
 	char address[64];
