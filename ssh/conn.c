@@ -174,6 +174,8 @@ int conn_send(struct conn *c)
 	if (c->has_ended)
 		return -EIO;
 	packet_out_seal(c);
+	if (c->has_ended)
+		return -EIO;
 	bytes = ssh_buffer_get_len(c->session->out_buffer);
 	if (ssh_packet_send(c->session) == SSH_ERROR) {
 		conn_end(c, "sending failed", false);

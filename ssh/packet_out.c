@@ -95,6 +95,7 @@ int packet_out_append(struct chan *ch, bool is_error, const uint8_t *p, size_t n
 
 void packet_out_seal(struct conn *c)
 {
+	static const uint8_t no_tag[TAG_BYTES];
 	struct packet_out *o = &c->packet;
 	struct ssh_cipher_struct *cipher;
 	struct wire_writer w;
@@ -119,7 +120,15 @@ void packet_out_seal(struct conn *c)
 	/* Without random bytes zeroes will do: the padding of an AEAD packet hides nothing. */
 	if (!ssh_get_random(p + packet - padding, (int)padding, 0))
 		memset(p + packet - padding, 0, padding);
+	/* It says nothing when it fails, and p may then still be readable. The tag comes last. */
+	memset(p + packet, 0, TAG_BYTES);
 	cipher->aead_encrypt(cipher, p, p, packet, p + packet, c->session->send_seq);
+	if (memcmp(p + packet, no_tag, TAG_BYTES) == 0) {
+		memset(p, 0, packet);
+		chain_commit(libssh_socket_out(c->session->socket), 0);
+		conn_end(c, "encryption failed", false);
+		return;
+	}
 	chain_commit(libssh_socket_out(c->session->socket), packet + TAG_BYTES);
 	c->session->send_seq++;
 	cipher->packets++;
