@@ -180,8 +180,6 @@ static int make_rings(struct server *s, char ret_error[512])
 
 		h->server = s;
 		list_init(&h->sessions);
-		for (uint32_t k = 0; k < CONFIG_LIST_MAX; k++)
-			h->listen_fds[k] = -1;
 		rc = ring_new(&(struct ring_options){.recv_buffer_count = 16, .recv_buffer_bytes = 16 * 1024},
 			      &h->ring);
 	}
@@ -204,8 +202,13 @@ int server_start(struct server *s, char ret_error[512])
 	s->workers = calloc(s->worker_count, sizeof(*s->workers));
 	s->handshakers = calloc(s->handshaker_count, sizeof(*s->handshakers));
 	snprintf(ret_error, 512, "out of memory");
-	if (!s->workers || !s->handshakers)
+	if (!s->workers || !s->handshakers) {
+		s->worker_count = s->handshaker_count = 0; /* nothing for server_stop to look at */
 		return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < s->handshaker_count; i++)
+		for (uint32_t k = 0; k < CONFIG_LIST_MAX; k++)
+			s->handshakers[i].listen_fds[k] = -1;
 	rc = make_rings(s, ret_error);
 	if (rc < 0)
 		return rc;
