@@ -491,15 +491,13 @@ static void send_open(struct link *l)
 {
 	struct bridge *b = l->bridge;
 	struct frame f = {.type = FRAME_OPEN};
-	uint32_t room;
 
-	/* A tcp channel is not accepted yet, so its window is not known: its first credit comes when it is. */
-	room = l->is_tcp ? 0 : chan_room(l->chan);
 	link_move(l, LINK_OPENING);
 	timer_start(b->session->ring, &l->deadline, LINK_OPEN_MS);
 	l->number = b->next_number;
 	b->next_number += 2;
-	l->down_credit = room < LINK_CREDIT_FIRST ? room : LINK_CREDIT_FIRST;
+	/* A tcp channel is not accepted yet, so its room is 0 and its first credit comes when it is. */
+	l->down_credit = down_allowance(l);
 	b->down_total += l->down_credit;
 	f.channel = l->number;
 	f.open.kind = bytes_str(l->setup->kind);
