@@ -121,6 +121,16 @@ static void send_frame(struct link *l, uint32_t type)
 
 /* --- messages for the user --- */
 
+/* What a sandbox says is shown to the user without what would steer his terminal. */
+static void copy_plain(struct bytes from, char *ret_text, size_t size)
+{
+	size_t n = from.n < size - 1 ? from.n : size - 1;
+
+	for (size_t i = 0; i < n; i++)
+		ret_text[i] = from.p[i] < ' ' || from.p[i] == 0x7f ? '?' : (char)from.p[i];
+	ret_text[n] = 0;
+}
+
 /* On the channel's stderr, as far as the client's window goes. */
 static void tell_user(struct link *l, const char *text)
 {
@@ -356,10 +366,21 @@ void bridge_on_chan_eof(struct chan *ch)
 	push_up(l);
 }
 
+/*
+ * A client whose two directions are at EOF closes at once, while the command may still run: its exit status is waited for, as
+ * sshd does. Any other CLOSE gives the channel up.
+ */
+static bool still_owes_exit(const struct link *l)
+{
+	return l->state == LINK_LIVE && !l->is_tcp && !l->is_exit_seen && l->is_up_eof && chan_is_eof_sent(l->chan);
+}
+
 void bridge_on_chan_close(struct chan *ch)
 {
 	struct link *l = chan_owner(ch);
 
+	if (still_owes_exit(l))
+		return;
 	if (l->state == LINK_OPENING || l->state == LINK_LIVE) {
 		l->is_close_wanted = true;
 		push_up(l);
@@ -589,11 +610,10 @@ static int on_refused(struct link *l, const struct frame *f)
 {
 	struct chan *ch = l->chan;
 	char text[160];
-	size_t n = f->error.message.n < 120 ? f->error.message.n : 120;
 
 	if (l->state != LINK_OPENING)
 		return -EPROTO;
-	snprintf(text, sizeof(text), "%.*s", (int)n, (const char *)f->error.message.p);
+	copy_plain(f->error.message, text, sizeof(text));
 	if (ch && !chan_is_close_sent(ch) && l->is_subsystem) {
 		link_move(l, LINK_DONE);
 		chan_reply(ch, false);
@@ -627,15 +647,19 @@ static bool can_send(const struct link *l)
 
 static int on_exit_frame(struct link *l, const struct frame *f)
 {
+	char message[160];
+
 	if (l->state != LINK_LIVE || l->is_exit_seen || l->is_tcp)
 		return -EPROTO;
 	l->is_exit_seen = true;
 	if (!can_send(l))
 		return 0;
-	if (f->type == FRAME_EXIT)
+	if (f->type == FRAME_EXIT) {
 		chan_exit_status(l->chan, f->exit_status);
-	else
-		chan_exit_signal(l->chan, f->exit_signal.name, f->exit_signal.core_dumped, f->exit_signal.message);
+		return 0;
+	}
+	copy_plain(f->exit_signal.message, message, sizeof(message));
+	chan_exit_signal(l->chan, f->exit_signal.name, f->exit_signal.core_dumped, bytes_str(message));
 	return 0;
 }
 
@@ -782,10 +806,9 @@ static void links_lose(struct bridge *b, const char *text)
 			link_free_when_done(l);
 			continue;
 		}
-		if (!l->is_tcp && !l->is_exit_seen) {
-			tell_user(l, text);
+		tell_user(l, text);
+		if (!l->is_tcp && !l->is_exit_seen)
 			chan_exit_signal(ch, bytes_str("HUP"), false, bytes_str(text));
-		}
 		chan_eof(ch);
 		chan_close(ch);
 	}
