@@ -55,7 +55,7 @@ struct config {
 	} login;
 
 	struct {
-		uint32_t max_channels; /* session.max_channels: open channels a connection, 64 (at most 256, as procd) */
+		uint32_t max_channels; /* session.max_channels: open channels a connection, 256 (as procd) */
 		uint32_t keepalive_s;  /* session.keepalive_s: ClientAliveInterval, 0 = off; 30 */
 		uint32_t keepalive_count;     /* session.keepalive_count: unanswered ones before it is lost, 3 */
 		uint32_t tcp_user_timeout_ms; /* session.tcp_user_timeout_ms: both legs, 120000; 0 = the system's */

@@ -123,7 +123,7 @@ const struct setting settings[] = {
 	{"login.unauthenticated.per_address", U32(login.per_address), .min = 1, .max = 1000000, .zero = "no limit",
 	 .initial = "0", .help = "Connections not yet logged in from one address."},
 
-	{"session.max_channels", U32(session.max_channels), .min = 1, .max = 256, .initial = "64",
+	{"session.max_channels", U32(session.max_channels), .min = 1, .max = 256, .initial = "256",
 	 .help = "Open channels of one connection."},
 	{"session.keepalive_s", U32(session.keepalive_s), .unit = "seconds", .min = 1, .max = 86400, .zero = "off",
 	 .initial = "30",

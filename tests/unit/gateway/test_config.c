@@ -98,7 +98,7 @@ static void test_defaults(void **state)
 	assert_int_equal(c.login.start_rate, 30);
 	assert_int_equal(c.login.start_full, 1000);
 	assert_int_equal(c.login.per_address, 0);
-	assert_int_equal(c.session.max_channels, 64);
+	assert_int_equal(c.session.max_channels, 256);
 	assert_int_equal(c.session.keepalive_s, 30);
 	assert_int_equal(c.session.keepalive_count, 3);
 	assert_int_equal(c.session.tcp_user_timeout_ms, 120000);
