@@ -531,13 +531,12 @@ class Region:
         write_file(self.path("region.json"), json.dumps(region, indent=2) + "\n")
 
     def print_lines(self, host, port):
-        # ssh expands % in both paths.
-        identity = shlex.quote(self.identity_file.replace("%", "%%"))
-        known = self.known_hosts.replace("%", "%%")
-        if re.search(r"[\s\"']", known):
-            known = '"' + known.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        common = (f"-i {identity} -o IdentitiesOnly=yes "
-                  f"-o {shlex.quote('UserKnownHostsFile=' + known)}")
+        identity = f"-i {shlex.quote(self.identity_file)}"
+        if "%" in self.identity_file:
+            # ssh would look for the file with the % doubled, too, if -i names it.
+            identity = "-o " + shlex.quote("IdentityFile=" + ssh_path(self.identity_file))
+        common = (f"{identity} -o IdentitiesOnly=yes -o "
+                  + shlex.quote("UserKnownHostsFile=" + ssh_path(self.known_hosts)))
         bracketed = f"[{host}]" if ":" in host else host
         self.say()
         self.say(f"ringgate answers on {host_port(host, port)}; "
@@ -580,6 +579,14 @@ class Region:
         self.say("region: everything has ended")
         if self.is_unclean:
             raise Failure("something did not end as it should, see above")
+
+
+def ssh_path(path):
+    """A path as the value of an ssh option: % stands for something, blanks end it."""
+    path = path.replace("%", "%%")
+    if re.search(r"[\s\"']", path):
+        path = '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return path
 
 
 def first_line(path):

@@ -87,7 +87,7 @@ def channel_request(one, remote_id, name, *fields, want_reply=True):
     one._send_message(message)
 
 
-def flood(one, sock, send, seconds=4, most=300000):
+def flood(send, seconds=3, most=300000):
     """Calls send() until it blocks for a second or time is up; the count sent.
 
     A thread does it, since a send that blocks is what a good server causes."""

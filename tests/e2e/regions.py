@@ -24,6 +24,11 @@ START_S = 60
 STOP_S = 40
 
 
+# What sanitizers write before they end a program, or go on.
+REPORTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error: ",
+           "WARNING: ThreadSanitizer", "assertion failed")
+
+
 class Result:
     """A finished client."""
 
@@ -104,6 +109,11 @@ def pipe_sha(argv, stdin_path=None, timeout=120, env=None):
         return result
 
 
+def has_sanitizer(path):
+    with open(path, "rb") as f:
+        return b"__asan_init" in f.read()
+
+
 class Region:
     """One running region; also the place where client command lines are made."""
 
@@ -120,6 +130,7 @@ class Region:
         self.dir = dir or tempfile.mkdtemp(prefix="ringgate-e2e-")
         self.state = os.path.join(self.dir, "region")
         self.env = env
+        self.is_sanitized = has_sanitizer(os.path.join(bin_dir, "ringgate"))
         self.process = None
         self.info = None
         self.status = None
@@ -183,6 +194,9 @@ class Region:
         self.process = None
         if check:
             assert self.status == 0, f"the region ended with {self.status}:\n{text[-4000:]}"
+            reports = [line for line in text.splitlines()
+                       if any(words in line for words in REPORTS)]
+            assert not reports, f"a program reported: {reports}"
             left = [pid for pid in pids if is_alive(pid)]
             assert not left, f"left behind: {left}"
         if self.owns_dir:

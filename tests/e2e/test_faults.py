@@ -483,8 +483,8 @@ def test_procd_breaks_the_protocol(faulty, sandbox, witness, name):
         box = sandbox(procd.address, procd.public)
         result = faulty.ssh("cat", box=box, timeout=30)
         assert result.status not in (0, None), result
-        # After EOF there is no way any more to say anything.
-        assert "sandbox" in result.err or name == "data after eof", result
+        # After EXIT or EOF the command's end was told, and nothing can be added to it.
+        assert "sandbox" in result.err or name in ("data after eof", "exit twice"), result
         assert result.stdout.startswith(b"first\n") or result.stdout == b"", result
         stream = procd.streams[-1]
         wait_until(lambda: getattr(stream, "was_ended", False) or procd.errors,
@@ -581,13 +581,29 @@ def test_eof_before_exit(faulty, sandbox):
 def test_refused_channel(faulty, sandbox, code):
     def behave(stream, _procd):
         number = stream.expect(OPEN)[1]
-        stream.send(REFUSED, number, code, "the reason \x1b[31m in words")
+        stream.send(REFUSED, number, code, "the reason in words")
         stream.ends(5)
 
     with FakeProcd(behave) as procd:
         box = sandbox(procd.address, procd.public)
         result = faulty.ssh("x", box=box)
-        assert result.status not in (0, None) and "\x1b" not in result.err, result
+        assert result.status not in (0, None) and result.err.strip(), result
+
+
+def test_words_of_a_sandbox_are_cleaned(faulty, sandbox):
+    """What the gateway says in its own name carries no control bytes of others'."""
+
+    def behave(stream, _procd):
+        number = stream.expect(OPEN)[1]
+        stream.send(REFUSED, number, "internal", "red \x1b[31m, bell \x07, line\nringgate: x")
+        stream.ends(5)
+
+    with FakeProcd(behave) as procd:
+        box = sandbox(procd.address, procd.public)
+        result = faulty.ssh("x", box=box)
+        assert result.status not in (0, None) and result.err.strip(), result
+        assert "\x1b" not in result.err and "\x07" not in result.err, result
+        assert "\nringgate: x" not in result.err, result
 
 
 @pytest.mark.parametrize("kind, options", [

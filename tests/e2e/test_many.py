@@ -1,7 +1,7 @@
 """Many users, many channels, and users who do not read: bounded, and nobody else waits.
 
 One region of 20 sandboxes serves the file. A client of it is stopped (SIGSTOP) at the
-first test and goes on at the last, at least a minute later.
+first test for a minute; the last test looks at what it got.
 """
 
 import asyncio
@@ -53,9 +53,15 @@ def stopped(crowd, tmp_path_factory):
             stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE)
         wait_until(lambda: os.path.getsize(path) > 0, "the first bytes")
         process.send_signal(signal.SIGSTOP)
-        yield process, time.monotonic(), path
+        start = time.monotonic()
+        # Not much longer than a minute: then it would rightly be taken for dead.
+        timer = threading.Timer(STALL_S, process.send_signal, [signal.SIGCONT])
+        timer.start()
+        yield process, start, path
+        timer.cancel()
         process.kill()
         process.wait()
+        process.stderr.close()
 
 
 class Growth:
@@ -68,26 +74,32 @@ class Growth:
         self.procd_bytes = tree_resident_bytes(self.procd)
 
     def check(self):
-        if self.region.is_standin:
-            return
+        if self.region.is_standin or self.region.is_sanitized:
+            return  # sshd's memory, or a sanitizer's quarantine, is not ours to bound.
         gateway = resident_bytes(self.region.gateway_pid) - self.gateway_bytes
         procd = tree_resident_bytes(self.procd) - self.procd_bytes
         assert gateway < GROWTH_MAX, f"the gateway grew by {gateway / MIB:.1f} MiB"
         assert procd < PROCD_GROWTH_MAX, f"procd grew by {procd / MIB:.1f} MiB"
 
 
-def seconds_of_download(region, box, mib=128):
+def seconds_of_download(region, box, mib=96):
     begin = time.monotonic()
     result = pipe_sha(region.ssh_argv(f"head -c {mib * MIB} /dev/zero", box=box))
     assert result.status == 0 and result.count == mib * MIB, result
     return time.monotonic() - begin
 
 
-def check_others_are_fast(region, box, usual):
+@pytest.fixture(scope="module")
+def usual(crowd):
+    """Seconds of a download while nobody else does anything."""
+    return min(seconds_of_download(crowd, crowd.sandboxes[4]) for _ in range(2))
+
+
+def check_others_are_fast(region, usual):
     """Three tries: this machine has other things to do, too."""
     times = []
     for _ in range(3):
-        times.append(seconds_of_download(region, box))
+        times.append(seconds_of_download(region, region.sandboxes[4]))
         if times[-1] < 2 * usual + 1:
             return
     raise AssertionError(f"others are slowed down: {times} s, usually {usual:.2f} s")
@@ -109,10 +121,9 @@ def test_same_sandbox_beside_a_stopped_client(crowd, stopped):
         assert crowd.ssh(f"echo {i}", box=crowd.sandboxes[1]).ok().out == f"{i}\n"
 
 
-def test_four_gib_window_and_no_reading(crowd, stopped):
+def test_four_gib_window_and_no_reading(crowd, stopped, usual):
     """The window is the client's choice; what is held for it is not."""
     box = crowd.sandboxes[3]
-    usual = min(seconds_of_download(crowd, crowd.sandboxes[4]) for _ in range(2))
     one, sock = transport(crowd, box)
     growth = Growth(crowd, box)
     try:
@@ -121,7 +132,7 @@ def test_four_gib_window_and_no_reading(crowd, stopped):
         channel.recv(1)
         sock.shut()
         for _ in range(3):
-            check_others_are_fast(crowd, crowd.sandboxes[4], usual)
+            check_others_are_fast(crowd, usual)
             growth.check()
         assert crowd.ssh("echo x", box=box).ok().out == "x\n"
     finally:
@@ -146,10 +157,9 @@ def test_four_gib_window_is_a_right(crowd):
 
 @pytest.mark.parametrize("what", ["keepalives", "unknown-requests", "channel-requests",
                                   "window-changes", "environment"])
-def test_floods_without_reading(crowd, stopped, what):
+def test_floods_without_reading(crowd, stopped, usual, what):
     """Requests whose answers nobody takes: the flood stalls, or its connection ends."""
     box = crowd.sandboxes[5]
-    usual = min(seconds_of_download(crowd, crowd.sandboxes[6], 64) for _ in range(2)) * 2
     one, sock = transport(crowd, box)
     try:
         channel = one.open_session()
@@ -169,10 +179,10 @@ def test_floods_without_reading(crowd, stopped, what):
             "environment": lambda: channel_request(
                 one, channel.remote_chanid, "env", "LC_X", "y" * 1000),
         }
-        state = flood(one, sock, sends[what])
+        state = flood(sends[what])
         assert state["count"] > 100, state
         growth.check()
-        check_others_are_fast(crowd, crowd.sandboxes[6], usual)
+        check_others_are_fast(crowd, usual)
         assert crowd.ssh("echo x", box=box).ok().out == "x\n"
     finally:
         sock.close()
@@ -335,6 +345,8 @@ def test_a_thousand_connections(crowd, stopped):
 @pytest.mark.gateway
 def test_memory_is_given_back(crowd, stopped):
     """After a thousand have left, little more is held than before."""
+    if crowd.is_sanitized:
+        pytest.skip("a sanitizer keeps freed memory")
     time_left = time.monotonic() + 20
     while time.monotonic() < time_left:
         held = resident_bytes(crowd.gateway_pid)
@@ -359,9 +371,8 @@ def test_connections_in_a_row(crowd):
 def test_stopped_client_goes_on(crowd, stopped):
     """The last of the file: the client that stood still gets all of its bytes."""
     process, start, path = stopped
-    time.sleep(max(0, STALL_S - (time.monotonic() - start)))
-    process.send_signal(signal.SIGCONT)
-    assert process.wait(60) == 0, process.stderr.read()
+    assert process.wait(STALL_S + 60) == 0, process.stderr.read()
+    assert time.monotonic() - start > STALL_S
     assert os.path.getsize(path) == STALLED_BYTES
     wanted = run(["sh", "-c", f"head -c {STALLED_BYTES} /dev/zero | tr '\\0' s | sha256sum"])
     assert sha_of_file(path) == wanted.out.split()[0]
