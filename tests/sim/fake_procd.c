@@ -272,12 +272,17 @@ static bool step_chan(struct fake_procd *p, struct procd_chan *ch)
 	return moved;
 }
 
+static bool is_deaf(const struct fake_procd *p)
+{
+	return p->is_ready && (p->plan.stops_reading || (p->plan.stops_reading_after_open && p->open_seen > 0));
+}
+
 static bool receive(struct fake_procd *p)
 {
 	uint8_t buf[64 * 1024];
 	size_t n;
 
-	if (p->plan.stops_reading && p->is_ready)
+	if (is_deaf(p))
 		return false;
 	n = sim_socket_read(p->socket, buf, sim_between(1, sim.weather.chunk_max));
 	if (n > 0)
@@ -365,7 +370,7 @@ static bool step(struct sim_actor *a)
 			send_frame(p, &(struct frame){.type = FRAME_PING, .opaque = p->event_count});
 	moved |= transmit(p);
 	/* While nothing is read the stream's end does not show either; the writer finds out. */
-	if (sim_socket_has_ended(p->socket) || (p->plan.stops_reading && !p->socket->peer) ||
+	if (sim_socket_has_ended(p->socket) || (is_deaf(p) && !p->socket->peer) ||
 	    (p->is_at_end && p->out.bytes == 0)) {
 		end(p, false);
 		return true;

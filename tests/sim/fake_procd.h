@@ -33,6 +33,7 @@ struct procd_plan {
 	bool says_wrong_sandbox;
 	bool stops_granting; /* after the first credit */
 	bool stops_reading;  /* from WELCOME on */
+	bool stops_reading_after_open;
 	bool floods_pings;
 	uint32_t end_after; /* frames and pieces sent or read before the sudden end; 0: none */
 	uint32_t garbage_after;

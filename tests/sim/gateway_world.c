@@ -296,6 +296,12 @@ struct procd_plan gateway_honest_plan(void)
 	};
 }
 
+void gateway_make_wrong(struct procd_plan *plan)
+{
+	plan->secret = &fixed.other_secret;
+	plan->is_wrong = true;
+}
+
 /* --- a world --- */
 
 void gateway_begin(const char *scenario, uint64_t seed)

@@ -57,6 +57,8 @@ struct sim_client *gateway_client(const struct client_options *o);
 struct client_options gateway_client_options(void);
 /* The far procd trusts and proves. */
 struct procd_plan gateway_honest_plan(void);
+/* Has another key than the directory says. */
+void gateway_make_wrong(struct procd_plan *plan);
 /* No client is left: waits until all is quiet, and asserts that nothing is left of anything. */
 void gateway_end(void);
 

@@ -21,7 +21,10 @@
 #define LAST_TYPE SSH2_MSG_CHANNEL_FAILURE
 #define CHANNEL_WINDOW_MAX (32 * 1024)
 
-bool client_pack_send(struct sim_client *c, int packed)
+/* A packet by hand: formats as ssh_buffer_pack. */
+#define client_send(c, ...) CHECK(client_pack_send((c), ssh_buffer_pack((c)->session->out_buffer, __VA_ARGS__)))
+
+static bool client_pack_send(struct sim_client *c, int packed)
 {
 	return packed == SSH_OK && ssh_packet_send(c->session) != SSH_ERROR;
 }
@@ -72,6 +75,18 @@ static void close_chan(struct sim_client *c, struct client_chan *ch)
 	client_send(c, "bd", SSH2_MSG_CHANNEL_CLOSE, ch->peer_number);
 }
 
+static void start(struct sim_client *c, struct client_chan *ch)
+{
+	static char command[CHANNEL_WINDOW_MAX];
+	size_t n = strlen(ch->plan.command);
+
+	memset(command, ' ', sizeof(command));
+	memcpy(command, ch->plan.command, n);
+	if (n < ch->plan.command_bytes)
+		n = ch->plan.command_bytes;
+	client_send(c, "bdsbdP", SSH2_MSG_CHANNEL_REQUEST, ch->peer_number, "exec", 1, (uint32_t)n, n, command);
+}
+
 static void on_channel(struct sim_client *c, uint8_t type, struct wire *w)
 {
 	uint32_t number = wire_u32(w);
@@ -87,10 +102,13 @@ static void on_channel(struct sim_client *c, uint8_t type, struct wire *w)
 		ch->peer_number = wire_u32(w);
 		ch->peer_window = wire_u32(w);
 		ch->peer_packet = wire_u32(w);
+		if (ch->plan.has_pty)
+			client_send(c, "bdsbsdddds", SSH2_MSG_CHANNEL_REQUEST, ch->peer_number, "pty-req", 0, "xterm",
+				    80, 24, 0, 0, "");
 		if (strcmp(ch->plan.command, "tcp") == 0)
 			ch->is_started = true;
 		else if (ch->plan.command[0])
-			client_send(c, "bdsbs", SSH2_MSG_CHANNEL_REQUEST, ch->peer_number, "exec", 1, ch->plan.command);
+			start(c, ch);
 		else
 			client_send(c, "bdsbs", SSH2_MSG_CHANNEL_REQUEST, ch->peer_number, "subsystem", 1, "sftp");
 		break;
@@ -506,4 +524,14 @@ bool client_is_done(const struct sim_client *c)
 		if (c->chans[i].is_used && !(c->chans[i].is_closed && c->chans[i].is_close_sent))
 			return false;
 	return true;
+}
+
+void client_window_change(struct sim_client *c, const struct client_chan *ch, uint32_t columns)
+{
+	client_send(c, "bdsbdddd", SSH2_MSG_CHANNEL_REQUEST, ch->peer_number, "window-change", 0, columns, 24, 0, 0);
+}
+
+void client_signal(struct sim_client *c, const struct client_chan *ch)
+{
+	client_send(c, "bdsbs", SSH2_MSG_CHANNEL_REQUEST, ch->peer_number, "signal", 0, "WINCH");
 }

@@ -29,6 +29,8 @@ struct client_chan_plan {
 	uint32_t packet_max;    /* of one CHANNEL_DATA that we send */
 	uint32_t window_bytes;  /* what we let the server send */
 	bool is_echo;           /* what comes must be what was sent */
+	uint32_t command_bytes; /* the command is padded to these; 0: not */
+	bool has_pty;
 	bool keeps_input_open;  /* no EOF after up_bytes */
 	uint32_t close_percent; /* chance, each step once it is started, to close at once */
 };
@@ -92,9 +94,9 @@ struct client_chan *client_open(struct sim_client *c, const struct client_chan_p
 /* All channels that were opened are closed on both sides. */
 bool client_is_done(const struct sim_client *c);
 
-/* A packet by hand: formats as ssh_buffer_pack. */
-#define client_send(c, ...) CHECK(client_pack_send((c), ssh_buffer_pack((c)->session->out_buffer, __VA_ARGS__)))
-bool client_pack_send(struct sim_client *c, int packed);
+/* Requests without a wish for a reply. */
+void client_window_change(struct sim_client *c, const struct client_chan *ch, uint32_t columns);
+void client_signal(struct sim_client *c, const struct client_chan *ch);
 
 /* The byte at a place of a channel's stream. */
 static inline uint8_t pattern_at(uint64_t key, uint64_t at)

@@ -215,14 +215,377 @@ static void echo(void)
 	client_disconnect(c);
 	client_free(c);
 }
-SCENARIO(echo, 250)
+SCENARIO(echo, 200)
+
+/* --- procd ends, lies, or says nothing --- */
+
+/* Whatever happens to procd, nothing looks like success that was none, and no session channel ends without a word. */
+static void check_end(const struct client_chan *ch)
+{
+	bool is_tcp = strcmp(ch->plan.command, "tcp") == 0;
+
+	CHECK(ch->is_closed);
+	switch (ch->end) {
+	case CHAN_END_STATUS:
+		CHECK(!is_tcp);
+		if (ch->status == 0)
+			CHECK(ch->got == ch->plan.up_bytes); /* its program did end, and all it said has come */
+		else
+			CHECK(ch->status == 254);
+		break;
+	case CHAN_END_SIGNAL:
+		CHECK(!is_tcp);
+		break;
+	case CHAN_END_REFUSED:
+		CHECK(is_tcp || ch->plan.command[0] == 0);
+		break;
+	default:
+		CHECK(is_tcp && ch->end == CHAN_END_BARE);
+	}
+}
+
+/* The session is alive, and a new channel reaches a program. */
+static void check_next_channel(struct sim_client *c)
+{
+	struct client_chan_plan p = {.command = "exit 3", .window_bytes = 64 * 1024};
+	struct client_chan *ch;
+
+	CHECK(c->state == CLIENT_LIVE);
+	ch = client_open(c, &p);
+	CHECK(sim_run(client_done, c, sim.now_us + 3600ull * SECOND));
+	CHECK(c->state == CLIENT_LIVE && ch->end == CHAN_END_STATUS && ch->status == 3);
+}
+
+static void run_and_check_end(struct sim_client *c)
+{
+	uint32_t count = sim_between(1, 5);
+	struct client_chan *chans[5];
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct client_chan_plan p = echo_plan();
+
+		chans[i] = client_open(c, &p);
+	}
+	CHECK(sim_run(client_done, c, sim.now_us + 3600ull * SECOND));
+	for (uint32_t i = 0; i < count; i++)
+		check_end(chans[i]);
+	check_next_channel(c);
+	client_disconnect(c);
+	client_free(c);
+}
+
+static void procd_ends(void)
+{
+	struct client_options o = gateway_client_options();
+	struct place *p = &gw.places[0];
+
+	p->has_later = true;
+	p->plan.is_reset = sim_chance(50);
+	if (sim_chance(70))
+		p->plan.end_after = 1 + sim_random(sim_chance(50) ? 10 : 200);
+	else
+		p->plan.garbage_after = 2 + sim_random(50);
+	run_and_check_end(gateway_client(&o));
+}
+SCENARIO(procd_ends, 300)
+
+static void procd_refuses(void)
+{
+	struct client_options o = gateway_client_options();
+	struct place *p = &gw.places[0];
+	struct sim_client *c = gateway_client(&o);
+	uint32_t count = sim_between(1, 5);
+	struct client_chan *chans[5];
+
+	p->plan.refuse_percent = 50;
+	for (uint32_t i = 0; i < count; i++) {
+		struct client_chan_plan plan = echo_plan();
+
+		chans[i] = client_open(c, &plan);
+	}
+	CHECK(sim_run(client_done, c, sim.now_us + 3600ull * SECOND));
+	for (uint32_t i = 0; i < count; i++) {
+		check_end(chans[i]);
+		CHECK(chans[i]->end != CHAN_END_SIGNAL); /* the others are not touched */
+	}
+	CHECK(c->state == CLIENT_LIVE && p->connect_count == 1);
+	client_disconnect(c);
+	client_free(c);
+}
+SCENARIO(procd_refuses, 150)
+
+static void procd_is_silent(void)
+{
+	struct client_options o = gateway_client_options();
+	struct place *p = &gw.places[0];
+	uint64_t most_ms = 2 * (gw.config.procd.connect_timeout_ms + gw.config.procd.hello_timeout_ms) + 2000;
+	struct client_chan_plan plan = {.command = "echo", .window_bytes = 64 * 1024};
+	struct sim_client *c = gateway_client(&o);
+	struct client_chan *ch;
+	uint64_t start;
+
+	switch (sim_random(5)) {
+	case 0:
+		p->answer = CONNECT_REFUSED;
+		break;
+	case 1:
+		p->answer = CONNECT_HANGS;
+		break;
+	case 2:
+		p->plan.says_nothing = true;
+		break;
+	case 3:
+		p->plan.never_welcomes = true;
+		break;
+	case 4:
+		p->plan.never_opens = true;
+		most_ms += LINK_OPEN_MS;
+		break;
+	}
+	CHECK(sim_run(client_live, c, sim.now_us + 60 * SECOND) && c->is_authenticated);
+	start = sim.now_us;
+	ch = client_open(c, &plan);
+	CHECK(sim_run(client_done, c, start + 3600ull * SECOND));
+	CHECK(c->state == CLIENT_LIVE);
+	CHECK(sim.now_us - start <= most_ms * 1000 + 2 * gw.directory_delay_us);
+	CHECK(ch->end == CHAN_END_STATUS && ch->status == 254);
+	CHECK(p->plan.never_opens || gw.retry_count == 1);
+	/* It comes back. */
+	p->plan = gateway_honest_plan();
+	p->answer = CONNECT_YES;
+	if (sim_chance(50) && gw.retry_count == 1)
+		check_next_channel(c);
+	client_disconnect(c);
+	client_free(c);
+}
+SCENARIO(procd_is_silent, 200)
+
+/* fake_procd.c asserts that nothing behind HELLO reaches one whose WELCOME is wrong. */
+static void procd_is_wrong(void)
+{
+	struct client_options o = gateway_client_options();
+	bool has_moved = sim_chance(50);
+	struct sim_client *c = gateway_client(&o);
+	struct client_chan_plan plan = echo_plan();
+	struct client_chan *ch;
+
+	if (sim_chance(70))
+		gateway_make_wrong(&gw.places[0].plan);
+	else
+		gw.places[0].plan.says_wrong_sandbox = true;
+	gw.retry_route = has_moved ? 1 : 0;
+	ch = client_open(c, &plan);
+	CHECK(sim_run(client_done, c, sim.now_us + 3600ull * SECOND));
+	CHECK(gw.retry_count == 1 && gw.places[0].connect_count == 1 && gw.places[1].connect_count == has_moved);
+	if (has_moved) {
+		check_echo(ch);
+		check_next_channel(c);
+	} else {
+		CHECK(strcmp(plan.command, "tcp") == 0 ? ch->end == CHAN_END_REFUSED
+						       : ch->end == CHAN_END_STATUS && ch->status == 254);
+		CHECK(ch->got == 0);
+	}
+	client_disconnect(c);
+	client_free(c);
+}
+SCENARIO(procd_is_wrong, 200)
+
+/* --- the client goes --- */
+
+static bool round_reached(void *ctx)
+{
+	gateway_watch();
+	return sim.round_count >= *(uint64_t *)ctx;
+}
+
+static void client_vanishes(void)
+{
+	struct client_options o = gateway_client_options();
+	struct place *p = &gw.places[0];
+	uint32_t count = sim_between(1, 3);
+	uint64_t round = sim_random(sim_chance(30) ? 100 : sim_chance(50) ? 1000 : 10000);
+	struct sim_client *clients[3];
+
+	p->plan.stops_granting = sim_chance(20);
+	p->plan.stops_reading = sim_chance(20);
+	p->plan.never_opens = sim_chance(10);
+	p->plan.never_welcomes = sim_chance(10);
+	p->plan.says_nothing = sim_chance(10);
+	p->answer = sim_chance(80) ? CONNECT_YES : sim_chance(50) ? CONNECT_REFUSED : CONNECT_HANGS;
+	gw.route_verdict = sim_chance(90) ? VERDICT_YES : sim_chance(50) ? VERDICT_NO : VERDICT_UNAVAILABLE;
+	for (uint32_t i = 0; i < count; i++) {
+		clients[i] = gateway_client(&o);
+		for (uint32_t k = sim_random(5); k > 0; k--) {
+			struct client_chan_plan plan = echo_plan();
+
+			plan.up_bytes *= 10;
+			if (sim_chance(30)) {
+				strcpy(plan.command, "hold");
+				plan.is_echo = false;
+			}
+			plan.close_percent = sim_chance(30) ? sim_random(5) : 0;
+			client_open(clients[i], &plan);
+		}
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		round += sim_random(1000);
+		(void)sim_run(round_reached, &round, sim.now_us + 10 * SECOND);
+		if (sim_chance(50))
+			client_vanish(clients[i], sim_chance(50));
+		else if (clients[i]->state == CLIENT_LIVE)
+			client_disconnect(clients[i]);
+		else
+			client_vanish(clients[i], false);
+	}
+	/* gateway_end sees that nothing is left; a bound on how long that takes: */
+	CHECK(sim_run(no_sessions, NULL, sim.now_us + SESSION_LINGER_MS * 1000 + SECOND));
+	for (uint32_t i = 0; i < count; i++)
+		client_free(clients[i]);
+}
+SCENARIO(client_vanishes, 200)
+
+/* --- memory: one side does not read --- */
+
+static void client_is_deaf(void)
+{
+	struct client_options o = gateway_client_options();
+	struct client_chan_plan plan = {.command = "flood 3000000", .window_bytes = 1u << 30};
+	uint32_t count = sim_between(1, 4);
+	struct sim_client *c;
+	struct client_chan *chans[4];
+
+	gw.places[0].plan.credit_bytes = 64 * 1024;
+	sim.weather.chunk_max = 64 * 1024;
+	c = gateway_client(&o);
+	for (uint32_t i = 0; i < count; i++)
+		chans[i] = client_open(c, &plan);
+	(void)sim_run(never, c, sim.now_us + sim_random(20000));
+	CHECK(sim_run(client_live, c, sim.now_us + 60 * SECOND));
+	c->is_deaf = true;
+	(void)sim_run(never, c, sim.now_us + 20 * SECOND);
+	CHECK(c->state == CLIENT_LIVE); /* too little time for a keepalive to be missed */
+	/* Nothing is kept beyond the budget: what procd may still send, and what waits for the client. */
+	CHECK(gw.out_max <= SESSION_DOWN_BUDGET + count * LINK_CREDIT_MIN + SESSION_DOWN_BUDGET / 16);
+	c->is_deaf = false;
+	CHECK(sim_run(client_done, c, sim.now_us + 3600ull * SECOND));
+	for (uint32_t i = 0; i < count; i++)
+		CHECK(chans[i]->end == CHAN_END_STATUS && chans[i]->got + chans[i]->got_error == 3000000);
+	client_disconnect(c);
+	client_free(c);
+}
+SCENARIO(client_is_deaf, 10)
+
+static void procd_stalls(void)
+{
+	static const uint32_t packets[] = {1, 50, 32 * 1024, 32 * 1024};
+	struct client_options o = gateway_client_options();
+	struct client_chan_plan plan = {.command = "sink", .window_bytes = 64 * 1024, .up_bytes = 8000000};
+	uint32_t count = sim_between(1, 4);
+	struct sim_client *c;
+
+	plan.packet_max = packets[sim_random(ARRAY_LEN(packets))];
+	if (plan.packet_max == 1)
+		plan.up_bytes = 50000;
+	gw.places[0].plan.credit_bytes = sim_chance(50) ? 64 * 1024 : 64 * 1024 * 1024;
+	gw.places[0].plan.stops_granting = sim_chance(50);
+	gw.places[0].plan.stops_reading = !gw.places[0].plan.stops_granting;
+	gw.config.procd.ping_s = 3600;
+	sim.weather.chunk_max = 64 * 1024;
+	c = gateway_client(&o);
+	for (uint32_t i = 0; i < count; i++)
+		client_open(c, &plan);
+	(void)sim_run(never, c, sim.now_us + 30 * SECOND);
+	CHECK(c->state == CLIENT_LIVE);
+	/* The memory, too, not the payload alone, however small the packets are. */
+	CHECK((uint64_t)gw.chunks_max * CHUNK_BYTES <=
+	      SESSION_PROCD_MAX + SESSION_UP_BUDGET + (2 * count + 8) * CHUNK_BYTES);
+	client_vanish(c, sim_chance(50));
+	client_free(c);
+}
+SCENARIO(procd_stalls, 10)
+
+/* A client and its sandbox work together: the one sends what becomes frames, the other does not read them. */
+static bool flood_windows(struct sim_client *c)
+{
+	if (!c->chans[0].is_started || c->flood_count > 20000 || c->out.bytes > 64 * 1024)
+		return false;
+	for (int i = 0; i < 200; i++)
+		client_window_change(c, &c->chans[0], (uint32_t)++c->flood_count);
+	return true;
+}
+
+static bool flood_signals(struct sim_client *c)
+{
+	if (!c->chans[0].is_started || c->flood_count > 20000 || c->out.bytes > 64 * 1024)
+		return false;
+	for (int i = 0; i < 200; i++, c->flood_count++)
+		client_signal(c, &c->chans[0]);
+	return true;
+}
+
+/* Opens, starts something with a long command, and closes without waiting. */
+static bool flood_channels(struct sim_client *c)
+{
+	struct client_chan_plan plan = {
+		.command = "hold", .window_bytes = 64 * 1024, .close_percent = 100, .command_bytes = 30000};
+
+	if (c->flood_count > 3000 || c->out.bytes > 64 * 1024)
+		return false;
+	if (!client_open(c, &plan))
+		return false;
+	c->flood_count++;
+	return true;
+}
+
+static void floods(void)
+{
+	struct client_options o = gateway_client_options();
+	struct client_chan_plan plan = {.command = "hold", .window_bytes = 64 * 1024, .has_pty = true};
+	struct procd_plan *p = &gw.places[0].plan;
+	struct sim_client *c;
+
+	p->stops_reading_after_open = true;
+	gw.config.procd.ping_s = 3600;
+	/* A client that is not read for its flood is not seen to go, either: keepalives notice. */
+	gw.config.session.keepalive_s = 10;
+	gw.config.session.keepalive_count = 1;
+	sim.weather.chunk_max = 64 * 1024;
+	c = gateway_client(&o);
+	switch (sim_random(4)) {
+	case 0:
+		client_open(c, &plan);
+		c->on_live = flood_windows;
+		break;
+	case 1:
+		client_open(c, &plan);
+		c->on_live = flood_signals;
+		break;
+	case 2:
+		p->never_opens = true;
+		c->on_live = flood_channels;
+		break;
+	case 3:
+		client_open(c, &plan);
+		p->floods_pings = true;
+		break;
+	}
+	(void)sim_run(never, c, sim.now_us + SECOND);
+	CHECK((uint64_t)gw.chunks_max * CHUNK_BYTES <= SESSION_OUT_MAX + SESSION_PROCD_MAX + 32 * CHUNK_BYTES);
+	CHECK(!gateway_session() || gateway_session()->bridge.link_count <= LINK_COUNT_MAX);
+	client_vanish(c, sim_chance(50));
+	client_free(c);
+}
+SCENARIO(floods, 12)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_login_deadline),
-		cmocka_unit_test(test_keepalive),
-		cmocka_unit_test(test_echo),
+		cmocka_unit_test(test_login_deadline), cmocka_unit_test(test_keepalive),
+		cmocka_unit_test(test_echo),           cmocka_unit_test(test_procd_ends),
+		cmocka_unit_test(test_procd_refuses),  cmocka_unit_test(test_procd_is_silent),
+		cmocka_unit_test(test_procd_is_wrong), cmocka_unit_test(test_client_vanishes),
+		cmocka_unit_test(test_client_is_deaf), cmocka_unit_test(test_procd_stalls),
+		cmocka_unit_test(test_floods),
 	};
 	int rc;
 
