@@ -41,13 +41,17 @@
 /* Credit that the gateway may give one channel in all: more makes no sense and is a protocol error. */
 #define SEND_CREDIT_MAX (1u << 30)
 
-/* One read from the gateway. */
-#define READ_BYTES (256 * 1024)
-/* Reads in a row before what came in is passed on and answered. */
-#define READS_IN_A_ROW 4
+/* One read from the gateway. Measured: with 256 KiB the bytes have left the cache before they are passed on, 1.3 times the CPU. */
+#define READ_BYTES (64 * 1024)
+/* Reads in a row before what came in is answered. */
+#define READS_IN_A_ROW 8
 
-/* One batch to the gateway: what is sent with one system call, and what a frame of another channel waits for. */
-#define BATCH_BYTES (256 * 1024)
+/*
+ * One batch to the gateway: what is sent with one system call, and what a frame of another channel waits for. What is read for it
+ * is copied while it is in the cache (256 KiB: 1.5 times the CPU); what is borrowed is not read here, so it may be more.
+ */
+#define BATCH_BYTES (64 * 1024)
+#define BATCH_BORROWED_BYTES (128 * 1024)
 #define BATCH_FRAMES 32
 /* A control frame inside a batch: EXIT_SIGNAL is the longest. */
 #define BATCH_SMALL_BYTES 96
@@ -96,6 +100,12 @@
 #define SFTP_OUTPUT_BYTES (1024 * 1024)
 #define SFTP_BLOCK_BYTES (320 * 1024)
 #define SFTP_SPARE_BLOCKS 4
+/*
+ * The loop is told of answers once their weight, their bytes and a cost for each, reaches SFTP_ANNOUNCE (8 short ones, or a
+ * large one), and always before the server waits for input.
+ */
+#define SFTP_ANSWER_COST 4096
+#define SFTP_ANNOUNCE (32 * 1024)
 #define SFTP_STACK_BYTES (512 * 1024)
 
 #endif

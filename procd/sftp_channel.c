@@ -122,6 +122,10 @@ static ssize_t io_peek(void *ctx, const uint8_t **ret_p)
 		}
 		if (f->is_gone || f->is_eof)
 			break;
+		/* Before it waits for more, all that it has said must be on its way. */
+		if (f->out_unannounced > 0)
+			notify(f, notify_fd(ctx));
+		f->out_unannounced = 0;
 		pthread_cond_wait(&f->wake, &f->lock);
 	}
 	if (f->is_gone)
@@ -151,6 +155,10 @@ static uint8_t *io_reserve(void *ctx, size_t n)
 
 	ASSERT(n <= SFTP_RESERVE_MAX);
 	pthread_mutex_lock(&f->lock);
+	if (f->out_bytes + n > SFTP_OUTPUT_BYTES && f->out_unannounced > 0) {
+		notify(f, notify_fd(ctx));
+		f->out_unannounced = 0;
+	}
 	while (f->out_bytes + n > SFTP_OUTPUT_BYTES && f->out_bytes > 0 && !f->is_gone)
 		pthread_cond_wait(&f->wake, &f->lock);
 	b = f->out.tail;
@@ -175,7 +183,12 @@ static int io_commit(void *ctx, size_t n)
 	f->out_bytes += n;
 	f->out_ready += n;
 	rc = f->is_gone ? -EPIPE : 0;
-	notify(f, notify_fd(ctx));
+	/* Short answers are gathered: each wake of the loop costs more than they do. */
+	f->out_unannounced += SFTP_ANSWER_COST + (uint32_t)n;
+	if (f->out_unannounced >= SFTP_ANNOUNCE) {
+		notify(f, notify_fd(ctx));
+		f->out_unannounced = 0;
+	}
 	pthread_mutex_unlock(&f->lock);
 	return rc;
 }
@@ -382,6 +395,7 @@ static void emit_data(struct channel *c, uint32_t frames)
 static void sftp_emit(struct channel *c, uint32_t frames)
 {
 	struct sftp_channel *f = &c->sftp;
+	const uint32_t max = BATCH_BORROWED_BYTES / FRAME_DATA_MAX;
 	struct frame exit = {.type = FRAME_EXIT};
 	bool is_over;
 
@@ -390,7 +404,7 @@ static void sftp_emit(struct channel *c, uint32_t frames)
 	exit.exit_status = f->result < 0 && f->result != -EPIPE ? 1 : 0;
 	pthread_mutex_unlock(&f->lock);
 	if (!is_over)
-		emit_data(c, frames < BATCH_BYTES / FRAME_DATA_MAX ? frames : BATCH_BYTES / FRAME_DATA_MAX);
+		emit_data(c, frames < max ? frames : max);
 	else if (!f->is_exit_sent)
 		channel_send(c, &exit);
 	else if (!c->is_eof_out)

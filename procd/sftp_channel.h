@@ -39,6 +39,7 @@ struct sftp_channel {
 	uint32_t spare_count;
 	size_t out_bytes;         /* committed and not yet sent */
 	size_t out_ready;         /* committed and not yet handed to a batch */
+	uint32_t out_unannounced; /* weight of answers that the loop was not told of */
 	uint32_t consumed;        /* input bytes to give credit for */
 	uint32_t consumed_notice; /* tell the loop from this many on */
 	bool is_eof, is_gone, is_ended, is_notified;
