@@ -330,15 +330,18 @@ static const struct stream_events client_events = {
 static void on_rest(struct session *s)
 {
 	const struct config *c = s->server->config;
-	uint64_t silent_ms = (ring_now_us(s->ring) - s->heard_us) / 1000;
+	uint64_t now_us = ring_now_us(s->ring);
+	uint64_t silent_ms = (now_us - s->heard_us) / 1000;
+	/* The client has this long for each answer, however late it was asked. */
+	uint64_t waited_ms = (now_us - (s->keepalives_out > 0 ? s->asked_us : s->heard_us)) / 1000;
 	uint64_t keepalive_ms = (uint64_t)c->session.keepalive_s * 1000;
-	uint64_t due_ms = keepalive_ms * (s->keepalives_out + 1);
+	uint64_t next_ms = SESSION_REST_MS;
 
 	if (silent_ms >= SESSION_REST_MS && !s->is_trimmed && s->client.out.bytes == 0) {
 		conn_trim(s->conn);
 		s->is_trimmed = true;
 	}
-	if (keepalive_ms > 0 && silent_ms >= due_ms) {
+	if (keepalive_ms > 0 && waited_ms >= keepalive_ms) {
 		if (s->keepalives_out >= c->session.keepalive_count) {
 			session_close(s, "the client does not answer any more");
 			return;
@@ -347,16 +350,15 @@ static void on_rest(struct session *s)
 		if (s->phase != SESSION_LIVE)
 			return; /* it could not be sent: the timer is CLOSING's now */
 		s->keepalives_out++;
+		s->asked_us = now_us;
+		waited_ms = 0;
 		session_flush(s);
-		due_ms += keepalive_ms;
 	}
-	if (!s->is_trimmed)
-		timer_start(s->ring, &s->timer, SESSION_REST_MS);
-	else if (keepalive_ms > 0)
-		timer_start(s->ring, &s->timer,
-			    due_ms - silent_ms < keepalive_ms ? due_ms - silent_ms + 1 : keepalive_ms);
-	else
-		timer_start(s->ring, &s->timer, 30 * 1000);
+	if (s->is_trimmed)
+		next_ms = keepalive_ms > 0 ? keepalive_ms - waited_ms : 30 * 1000;
+	else if (keepalive_ms > 0 && keepalive_ms - waited_ms < next_ms)
+		next_ms = keepalive_ms - waited_ms;
+	timer_start(s->ring, &s->timer, next_ms);
 }
 
 static void on_timer(struct timer *t)

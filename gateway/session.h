@@ -54,6 +54,7 @@ struct session {
 	char fingerprint[FINGERPRINT_CHARS + 1];
 	struct route route;
 	uint64_t started_us, authenticated_us, heard_us;
+	uint64_t asked_us; /* when the last keepalive was sent; while keepalives_out > 0 */
 	uint64_t bytes_from_client, bytes_to_client;
 	uint32_t keepalives_out;
 };
