@@ -313,6 +313,7 @@ static void garbage(struct fake_procd *p)
 	struct frame f = {.type = FRAME_CREDIT, .channel = 2, .credit = UINT32_MAX};
 
 	p->has_sent_garbage = true;
+	p->is_at_end = true; /* where the junk looks like a long frame the gateway waits for the rest of it */
 	switch (sim_random(5)) {
 	case 0: /* no frame at all */
 		for (size_t i = 0; i < sizeof(junk); i++)

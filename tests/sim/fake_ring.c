@@ -129,7 +129,8 @@ size_t sim_socket_write(struct sim_socket *s, const void *p, size_t n)
 	if (to->bytes == 0)
 		socket_delay(to);
 	if (to->start + to->bytes + n > to->size) {
-		memmove(to->in, to->in + to->start, to->bytes);
+		if (to->bytes > 0)
+			memmove(to->in, to->in + to->start, to->bytes);
 		to->start = 0;
 		if (to->bytes + n > to->size) {
 			to->size = to->bytes + n < 4096 ? 4096 : 2 * (to->bytes + n);

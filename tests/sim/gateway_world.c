@@ -327,8 +327,9 @@ void gateway_begin(const char *scenario, uint64_t seed)
 	list_init(&gw.worker.sessions);
 	list_init(&gw.handshaker.sessions);
 	ASSERT(ring_new(NULL, &gw.worker.ring) == 0 && ring_new(NULL, &gw.handshaker.ring) == 0);
+	gw.places[0].plan = gateway_honest_plan();
 	for (uint32_t i = 0; i < ROUTES_MAX; i++)
-		gw.places[i].plan = gw.places[i].later = gateway_honest_plan();
+		gw.places[i].plan = gw.places[i].later = gw.places[0].plan;
 }
 
 struct client_options gateway_client_options(void)
