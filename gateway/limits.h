@@ -5,7 +5,7 @@
 #define GATEWAY_LIMITS_H
 
 /* First receive window of a channel, all that may be held while its sandbox is being reached. */
-#define LINK_WINDOW_FIRST (64 * 1024)
+#define LINK_WINDOW_FIRST (32 * 1024)
 
 /* procd's answer to OPEN: a connection that it makes for direct-tcpip may take it 10 s for each address. */
 #define LINK_OPEN_MS (60 * 1000)
