@@ -45,6 +45,8 @@
 #define READ_BYTES (64 * 1024)
 /* Reads in a row before what came in is answered. */
 #define READS_IN_A_ROW 8
+/* Batches in a row before the next look at what came in. */
+#define SENDS_IN_A_ROW 4
 
 /*
  * One batch to the gateway: what is sent with one system call, and what a frame of another channel waits for. What is read for it

@@ -213,9 +213,11 @@ static void fill(struct session *s)
 	}
 }
 
+/* A few batches, then a look at what came in: keystrokes and signals must not wait for the end of a flood. */
 static void write_stream(struct session *s)
 {
-	while (s->state != SESSION_ENDED) {
+	s->is_output_left = false;
+	for (int i = 0; i < SENDS_IN_A_ROW && s->state != SESSION_ENDED; i++) {
 		int rc;
 
 		fill(s);
@@ -226,10 +228,8 @@ static void write_stream(struct session *s)
 			session_fail(s, NULL, strerror(-rc));
 		if (rc == 1)
 			sftp_channels_sent(s);
-		/* What came in meanwhile is as urgent as what goes out. */
-		if (s->is_readable)
-			return;
 	}
+	s->is_output_left = !s->out.is_blocked;
 }
 
 /* --- events --- */
@@ -360,7 +360,7 @@ static void bury(struct session *s)
 /* True when a round can go on without waiting. */
 static bool has_work(const struct session *s)
 {
-	return s->is_readable;
+	return s->is_readable || s->is_output_left;
 }
 
 static void round_run(struct session *s)

@@ -26,6 +26,7 @@ struct session {
 	int fd, epoll_fd, signal_fd, notify_fd;
 	struct watch stream_watch, signal_watch, notify_watch;
 	bool is_readable, is_eof;
+	bool is_output_left; /* the round ended before all was sent that could be */
 
 	struct frame_reader reader;
 	struct outq out;

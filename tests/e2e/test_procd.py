@@ -354,6 +354,32 @@ def test_interrupt_character(gateway):
     assert c.exit_signal == "INT" or c.exit == 130
 
 
+@pytest.mark.parametrize("has_pty", [True, False])
+def test_input_during_a_flood(gateway, has_pty):
+    """A reader that takes all at once must not keep procd from listening."""
+    command = b"trap 'echo; echo caught; exit 9' INT TERM; while :; do printf '%01000d\\n' 0; done"
+    c = gateway.pty("exec", command=command) if has_pty else gateway.exec(command)
+    c.keeps = False
+    c.wait(lambda: c.out_bytes > 1_000_000)
+    if has_pty:
+        c.send(b"\x03")
+    else:
+        c.frame(w.SIGNAL, "TERM")
+    c.wait(seconds=5)
+    assert c.exit == 9
+
+
+def test_ping_during_a_flood(gateway):
+    c = gateway.exec("cat /dev/zero")
+    c.keeps = False
+    c.wait(lambda: c.out_bytes > 10_000_000)
+    for i in range(5):
+        gateway.send(w.PING, 0, i)
+        gateway.pump_until(lambda i=i: any(f[0] == w.PONG and f[2] == i for f in gateway.control), 5)
+    c.close()
+    c.wait()
+
+
 def test_shell_session(gateway):
     c = gateway.pty()
     c.send(b"PS1=; stty -echo\n")
