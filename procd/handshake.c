@@ -37,7 +37,6 @@ static int refuse(struct session *s, const char *code, const char *reason)
 
 static int become_user(struct session *s)
 {
-	pid_t main_pid = getppid();
 	int rc = user_find(s->options, &s->user);
 
 	if (rc == 0)
@@ -47,11 +46,21 @@ static int become_user(struct session *s)
 		return refuse(s, "internal", "procd cannot become the sandbox's user");
 	}
 	/* A change of the user makes the kernel forget it. */
-	if (prctl(PR_SET_PDEATHSIG, SIGHUP) < 0 || getppid() != main_pid)
+	if (prctl(PR_SET_PDEATHSIG, SIGHUP) < 0 || getppid() != s->options->main_pid)
 		return refuse(s, "shutting-down", "procd has ended");
 	if (chdir(s->user.home) < 0 && chdir("/") < 0)
 		return refuse(s, "internal", "procd cannot enter any folder");
 	return 0;
+}
+
+/* Streams that proved themselves are counted; those that did not may be more. */
+static bool is_one_too_many(const struct session *s)
+{
+	uint32_t ready = 0;
+
+	for (uint32_t i = 0; i < s->options->streams_max + STREAMS_UNPROVEN; i++)
+		ready += s->slots[i].is_ready;
+	return ready >= s->options->streams_max;
 }
 
 static int send_welcome(struct session *s, struct bytes ticket)
@@ -77,6 +86,9 @@ int handshake_on_frame(struct session *s, const struct frame *f)
 		return refuse(s, "bad-ticket", "the ticket is not signed by a gateway that this sandbox trusts");
 	if (strcmp(s->ticket.sandbox, s->options->sandbox) != 0)
 		return refuse(s, "wrong-sandbox", "the ticket is for another sandbox");
+	if (is_one_too_many(s))
+		return refuse(s, "too-many-channels", "too many streams are open");
+	s->slots[s->slot].is_ready = true;
 	rc = become_user(s);
 	if (rc == 0)
 		rc = send_welcome(s, f->hello.ticket);

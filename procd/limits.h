@@ -9,6 +9,8 @@
 /* Gateway connections at once; each is a process. A setting. */
 #define STREAMS_DEFAULT 64
 #define STREAMS_MAX 4096
+/* Connections besides them that have not proved themselves yet; with more, the oldest gives way. */
+#define STREAMS_UNPROVEN 16
 
 /* Gateway keys trusted at once: two for a rotation, some for regions side by side. */
 #define GATEWAY_KEYS_MAX 16

@@ -8,6 +8,8 @@
 #include "procd/limits.h"
 #include "upstream/procd/proof.h"
 
+#include <sys/types.h>
+
 struct options {
 	const char *listen; /* ADDR:PORT, [ADDR]:PORT or unix:/path */
 	const char *sandbox;
@@ -19,6 +21,7 @@ struct options {
 	struct proof_public gateway_keys[GATEWAY_KEYS_MAX];
 	uint32_t gateway_key_count;
 	const char *path; /* PATH of commands */
+	pid_t main_pid;
 };
 
 /*

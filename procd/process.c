@@ -431,8 +431,11 @@ static void process_end(struct channel *c)
 	sink_deinit(&p->sink);
 	p->sink.state = SINK_CLOSED;
 	p->out.is_done = p->err.is_done = true;
-	if (hang_up)
-		(void)kill(p->has_pty ? p->pid : -p->pid, SIGHUP);
+	if (!hang_up)
+		return;
+	(void)kill(p->has_pty ? p->pid : -p->pid, SIGHUP);
+	/* One that was stopped would never see it. The kernel does the same for a terminal's foreground. */
+	(void)kill(p->has_pty ? p->pid : -p->pid, SIGCONT);
 }
 
 /* Resize and signals; called by channel_on_frame through the kind. */

@@ -1,7 +1,7 @@
 /*
  * procd/serve.c - see serve.h.
  *
- * Owner:  this process owns the listener and the list of its sessions' process ids.
+ * Owner:  this process owns the listener and the table of its sessions, which it shares with them.
  * Thread: one; a fork from here copies nothing that somebody is in the middle of.
  *
  * As a container's first process it also gets all orphans of the sandbox, and reaps them.
@@ -19,6 +19,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -30,8 +31,8 @@
 struct serve {
 	struct options *options;
 	int listen_fd, signal_fd;
-	pid_t *sessions;
-	uint32_t session_count;
+	struct stream_slot *slots; /* shared with the sessions */
+	uint32_t slot_count, used_count;
 	bool is_stopping;
 	uint64_t stop_ms, accept_ms;
 };
@@ -58,32 +59,73 @@ static void stream_options(int fd)
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
 }
 
-static void run_session(struct serve *v, int fd)
+static void run_session(struct serve *v, int fd, uint32_t slot)
 {
 	close(v->listen_fd);
 	close(v->signal_fd);
 	stream_options(fd);
-	session_run(fd, v->options);
+	session_run(fd, v->options, v->slots, slot);
 	/* No exit handlers: threads may still be at work. */
 	_exit(0);
 }
 
+/*
+ * The oldest stream that has not proved itself: whoever can reach the port may not keep gateways out by being silent.
+ * NULL when there is none.
+ */
+static struct stream_slot *oldest_unproven(struct serve *v)
+{
+	struct stream_slot *oldest = NULL;
+
+	for (uint32_t i = 0; i < v->slot_count; i++) {
+		struct stream_slot *s = &v->slots[i];
+
+		if (s->pid > 0 && !s->is_ready && (!oldest || s->started_ms < oldest->started_ms))
+			oldest = s;
+	}
+	return oldest;
+}
+
+/* The free slot for a stream, or -1. */
+static int slot_take(struct serve *v)
+{
+	struct stream_slot *victim;
+
+	if (v->used_count == v->slot_count) {
+		victim = oldest_unproven(v);
+		if (!victim)
+			return -1;
+		/* It has nothing yet that would have to be ended in order. */
+		(void)kill(victim->pid, SIGKILL);
+		(void)waitpid(victim->pid, NULL, 0);
+		*victim = (struct stream_slot){.pid = 0};
+		v->used_count--;
+	}
+	for (uint32_t i = 0; i < v->slot_count; i++)
+		if (v->slots[i].pid == 0)
+			return (int)i;
+	return -1;
+}
+
 static void accept_one(struct serve *v, int fd)
 {
+	int slot = slot_take(v);
 	pid_t pid;
 
-	if (v->session_count >= v->options->streams_max) {
+	if (slot < 0) {
 		refuse(fd, "too-many-channels", "too many streams are open");
 		return;
 	}
+	v->slots[slot] = (struct stream_slot){.started_ms = now_ms()};
 	pid = fork();
 	if (pid == 0)
-		run_session(v, fd);
+		run_session(v, fd, (uint32_t)slot);
 	if (pid < 0) {
 		refuse(fd, "no-memory", "no process for the stream");
 		return;
 	}
-	v->sessions[v->session_count++] = pid;
+	v->slots[slot].pid = pid;
+	v->used_count++;
 	close(fd);
 }
 
@@ -112,16 +154,24 @@ static void reap(struct serve *v)
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		for (uint32_t i = 0; i < v->session_count; i++) {
-			if (v->sessions[i] != pid)
+		for (uint32_t i = 0; i < v->slot_count; i++) {
+			if (v->slots[i].pid != pid)
 				continue;
-			v->sessions[i] = v->sessions[--v->session_count];
+			v->slots[i] = (struct stream_slot){.pid = 0};
+			v->used_count--;
 			if (WIFSIGNALED(status))
 				log_event(LOG_WARN, "session_killed", LOG_I64("pid", pid),
 					  LOG_I64("signal", WTERMSIG(status)));
 			break;
 		}
 	}
+}
+
+static void signal_all(const struct serve *v, int number)
+{
+	for (uint32_t i = 0; i < v->slot_count; i++)
+		if (v->slots[i].pid > 0)
+			(void)kill(v->slots[i].pid, number);
 }
 
 static void stop(struct serve *v)
@@ -132,9 +182,8 @@ static void stop(struct serve *v)
 	v->stop_ms = now_ms() + STOP_MS;
 	close(v->listen_fd);
 	v->listen_fd = -1;
-	log_event(LOG_INFO, "stop", LOG_U64("streams", v->session_count));
-	for (uint32_t i = 0; i < v->session_count; i++)
-		(void)kill(v->sessions[i], SIGTERM);
+	log_event(LOG_INFO, "stop", LOG_U64("streams", v->used_count));
+	signal_all(v, SIGTERM);
 }
 
 static void on_signals(struct serve *v)
@@ -160,7 +209,7 @@ static int timeout_ms(const struct serve *v)
 
 static void loop(struct serve *v)
 {
-	while (!v->is_stopping || (v->session_count > 0 && now_ms() < v->stop_ms)) {
+	while (!v->is_stopping || (v->used_count > 0 && now_ms() < v->stop_ms)) {
 		struct pollfd fds[2] = {{.fd = v->signal_fd, .events = POLLIN},
 					{.fd = v->accept_ms ? -1 : v->listen_fd, .events = POLLIN}};
 		int n = poll(fds, 2, timeout_ms(v));
@@ -175,8 +224,7 @@ static void loop(struct serve *v)
 			accept_all(v);
 	}
 	/* Their streams end with them. */
-	for (uint32_t i = 0; i < v->session_count; i++)
-		(void)kill(v->sessions[i], SIGKILL);
+	signal_all(v, SIGKILL);
 }
 
 static int signals_open(void)
@@ -210,9 +258,12 @@ int serve_run(struct options *o)
 	if (rc < 0)
 		return rc == -EINVAL ? 2 : complain("cannot listen on", o->listen, rc);
 	v.signal_fd = signals_open();
-	v.sessions = calloc(o->streams_max, sizeof(*v.sessions));
-	if (v.signal_fd < 0 || !v.sessions)
+	v.slot_count = o->streams_max + STREAMS_UNPROVEN;
+	v.slots =
+		mmap(NULL, v.slot_count * sizeof(*v.slots), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (v.signal_fd < 0 || v.slots == MAP_FAILED)
 		return complain("cannot start", "", -ENOMEM);
+	o->main_pid = getpid();
 	listen_name(v.listen_fd, address, sizeof(address));
 	rc = o->address_file ? listen_write_file(o->address_file, address) : 0;
 	if (rc < 0)
@@ -221,7 +272,6 @@ int serve_run(struct options *o)
 		  LOG_STR("version", RINGGATE_VERSION));
 	loop(&v);
 	listen_remove(o->listen);
-	free(v.sessions);
 	proof_secret_wipe(&o->key);
 	return 0;
 }

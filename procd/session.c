@@ -466,12 +466,14 @@ static void finish(struct session *s)
 		  LOG_F3("seconds", (double)(now_ms() - s->started_ms) / 1000));
 }
 
-void session_run(int fd, struct options *options)
+void session_run(int fd, struct options *options, struct stream_slot *slots, uint32_t slot)
 {
 	static struct session session;
 	struct session *s = &session;
 
 	s->options = options;
+	s->slots = slots;
+	s->slot = slot;
 	s->fd = fd;
 	s->now_ms = s->started_ms = s->heard_ms = now_ms();
 	s->budget_left = BUDGET_SHARED;

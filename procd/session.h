@@ -17,10 +17,21 @@
 #include "procd/user.h"
 #include "upstream/procd/proof.h"
 
+#include <sys/types.h>
+
 enum session_state { SESSION_CHALLENGED, SESSION_READY, SESSION_LEAVING, SESSION_ENDED };
+
+/* In memory that the main process and all sessions share. A session writes its own is_ready only. */
+struct stream_slot {
+	pid_t pid; /* 0: free; the main process's */
+	uint64_t started_ms;
+	_Atomic bool is_ready;
+};
 
 struct session {
 	struct options *options;
+	struct stream_slot *slots;
+	uint32_t slot; /* ours */
 	struct user user;
 	enum session_state state;
 	int fd, epoll_fd, signal_fd, notify_fd;
@@ -58,7 +69,7 @@ struct session {
  * Serves the connection and returns when it is over. Takes fd. The calling process does nothing else: it changes its user, its
  * signals and its folder, and wipes the key.
  */
-void session_run(int fd, struct options *options);
+void session_run(int fd, struct options *options, struct stream_slot *slots, uint32_t slot);
 
 /* For the channels: */
 void session_fail(struct session *s, const char *code, const char *reason);

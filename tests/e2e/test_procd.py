@@ -779,11 +779,26 @@ def test_max_streams(program, tmp_path):
     try:
         with one.gateway() as a, one.gateway():
             with one.gateway(handshake=False) as c:
-                assert c.wait_end() == "too-many-channels"
+                assert c.hello()[2] == "too-many-channels"
             assert a.run("echo on").out == b"on\n"
         wait_for(lambda: not session_pids(one))
         assert serves(one)
     finally:
+        one.stop()
+
+
+def test_silent_strangers_do_not_keep_gateways_out(program, tmp_path):
+    one = Server(program, tmp_path, arguments=["--max-streams", "2"])
+    silent = []
+    try:
+        with one.gateway() as a:
+            for _ in range(60):
+                silent.append(one.connect())
+            assert serves(one)
+            assert a.run("echo on").out == b"on\n"
+    finally:
+        for sock in silent:
+            sock.close()
         one.stop()
 
 

@@ -2,7 +2,8 @@
  * upstream/procd/frame.h - the procd protocol's frames: encoding and incremental decoding. Pure: no I/O, no state of channels.
  *
  * Owner:  a frame_reader is embedded in whoever reads a stream; decoded frames borrow its memory.
- * Life:   a struct frame and all bytes in it are valid during on_frame only; on_data's piece during on_data only.
+ * Life:   a struct frame and all bytes in it are valid during on_frame only; on_data's piece lies in the bytes fed and lives as
+ *         long as they do.
  * Thread: the one that owns the reader.
  *
  * Source: docs/procd-protocol.md. Everything read here is hostile: sizes are checked against the limits below before memory
