@@ -217,7 +217,7 @@ static void echo(void)
 	client_disconnect(c);
 	client_free(c);
 }
-SCENARIO(echo, 200)
+SCENARIO(echo, 120)
 
 /* --- procd ends, lies, or says nothing --- */
 
@@ -297,7 +297,7 @@ static void procd_ends(void)
 		p->plan.garbage_after = 2 + sim_random(50);
 	run_and_check_end(gateway_client(&o));
 }
-SCENARIO(procd_ends, 300)
+SCENARIO(procd_ends, 200)
 
 static void procd_refuses(void)
 {
@@ -398,7 +398,7 @@ static void procd_is_wrong(void)
 	client_disconnect(c);
 	client_free(c);
 }
-SCENARIO(procd_is_wrong, 200)
+SCENARIO(procd_is_wrong, 100)
 
 /* --- the client goes --- */
 
@@ -452,7 +452,7 @@ static void client_vanishes(void)
 	for (uint32_t i = 0; i < count; i++)
 		client_free(clients[i]);
 }
-SCENARIO(client_vanishes, 200)
+SCENARIO(client_vanishes, 120)
 
 /* --- memory: one side does not read --- */
 
@@ -512,7 +512,7 @@ static void procd_stalls(void)
 	client_vanish(c, sim_chance(50));
 	client_free(c);
 }
-SCENARIO(procd_stalls, 10)
+SCENARIO(procd_stalls, 8)
 
 /* A client and its sandbox work together: the one sends what becomes frames, the other does not read them. */
 static bool flood_windows(struct sim_client *c)
@@ -585,7 +585,7 @@ static void floods(void)
 	client_vanish(c, sim_chance(50));
 	client_free(c);
 }
-SCENARIO(floods, 12)
+SCENARIO(floods, 10)
 
 int main(void)
 {
