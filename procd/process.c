@@ -60,7 +60,7 @@ static void input_close(struct channel *c)
 	p->sink.state = SINK_CLOSED;
 	sink_deinit(&p->sink);
 	if (!p->has_pty)
-		close_fd(&p->sink.fd);
+		session_unwatch(c->session, &p->sink.fd);
 	if (waiting > 0)
 		channel_consumed(c, waiting);
 }
@@ -424,10 +424,10 @@ static void process_end(struct channel *c)
 	bool hang_up = p->pid > 0 && !p->is_reaped && !p->is_exit_sent;
 
 	if (!p->has_pty) {
-		close_fd(&p->out.fd);
-		close_fd(&p->err.fd);
+		session_unwatch(c->session, &p->out.fd);
+		session_unwatch(c->session, &p->err.fd);
 	}
-	close_fd(&p->sink.fd);
+	session_unwatch(c->session, &p->sink.fd);
 	sink_deinit(&p->sink);
 	p->sink.state = SINK_CLOSED;
 	p->out.is_done = p->err.is_done = true;

@@ -44,6 +44,15 @@ int session_watch(struct session *s, int fd, struct watch *w)
 	return loop_watch(s->epoll_fd, fd, w);
 }
 
+void session_unwatch(struct session *s, int *fd)
+{
+	if (*fd < 0)
+		return;
+	(void)epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, *fd, NULL);
+	close(*fd);
+	*fd = -1;
+}
+
 /* --- frames --- */
 
 static int on_ping(struct session *s, const struct frame *f)

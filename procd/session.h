@@ -75,6 +75,11 @@ void session_run(int fd, struct options *options, struct stream_slot *slots, uin
 void session_fail(struct session *s, const char *code, const char *reason);
 void session_urgent(struct session *s, struct frame *f);
 MUST_USE int session_watch(struct session *s, int fd, struct watch *w);
+/*
+ * Ends the watch and closes *fd, which becomes -1; harmless at -1. A close alone leaves the watch in place while a child that has
+ * not come to its exec still holds a copy of the descriptor.
+ */
+void session_unwatch(struct session *s, int *fd);
 
 /* handshake.c: the first frames. Negative errno when the stream must end (session_fail was called). */
 MUST_USE int handshake_start(struct session *s);

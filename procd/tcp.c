@@ -132,11 +132,9 @@ static void connected(struct channel *c)
 		tcp_on_eof(c);
 }
 
-static void attempt_close(struct tcp *t)
+static void attempt_close(struct channel *c)
 {
-	if (t->sink.fd >= 0)
-		close(t->sink.fd);
-	t->sink.fd = -1;
+	session_unwatch(c->session, &c->tcp.sink.fd);
 }
 
 static void on_tcp_events(struct watch *w, uint32_t events)
@@ -156,7 +154,7 @@ static void on_tcp_events(struct watch *w, uint32_t events)
 			error = errno;
 		if (error) {
 			t->last_error = error;
-			attempt_close(t);
+			attempt_close(c);
 			connect_next(c);
 			return;
 		}
@@ -192,7 +190,7 @@ static int attempt(struct channel *c, const struct sockaddr *sa, socklen_t bytes
 	else
 		rc = -session_watch(c->session, fd, &t->watch);
 	if (rc)
-		attempt_close(t);
+		attempt_close(c);
 	return rc;
 }
 
@@ -291,7 +289,7 @@ static void tcp_end(struct channel *c)
 	if (t->job)
 		resolve_cancel(t->job);
 	t->job = NULL;
-	attempt_close(t);
+	attempt_close(c);
 	sink_deinit(&t->sink);
 	t->sink.state = SINK_CLOSED;
 	t->in.is_done = true;
