@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from regions import run
+from regions import end_with_us, run
 from waiting import wait_until
 
 
@@ -34,7 +34,8 @@ class Procd:
             argv += ["--gateway-key", path]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, start_new_session=True)
+                                            stderr=log, start_new_session=True,
+                                            preexec_fn=end_with_us)
         wait_until(lambda: os.path.exists(address_file) or self.process.poll() is not None,
                    "procd's start")
         assert self.process.poll() is None, self.log()

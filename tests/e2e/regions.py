@@ -3,6 +3,7 @@
 Owner: whoever calls start() calls stop(); conftest's fixtures do both.
 """
 
+import ctypes
 import hashlib
 import json
 import os
@@ -23,6 +24,8 @@ STANDIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "standin")
 START_S = 60
 STOP_S = 40
 
+
+LIBC = ctypes.CDLL(None)
 
 # What sanitizers write before they end a program, or go on.
 REPORTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error: ",
@@ -109,6 +112,11 @@ def pipe_sha(argv, stdin_path=None, timeout=120, env=None):
         return result
 
 
+def end_with_us():
+    """Between fork and exec: a test run that is killed takes its regions along."""
+    LIBC.prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG
+
+
 def has_sanitizer(path):
     with open(path, "rb") as f:
         return b"__asan_init" in f.read()
@@ -155,7 +163,8 @@ class Region:
         self.output = open(os.path.join(self.dir, "output"), "wb")
         self.process = subprocess.Popen(
             self.command(port), stdin=subprocess.DEVNULL, stdout=self.output,
-            stderr=subprocess.STDOUT, start_new_session=True, env=self.env)
+            stderr=subprocess.STDOUT, start_new_session=True, env=self.env,
+            preexec_fn=end_with_us)
         Region.live.append(self)
         try:
             wait_until(lambda: os.path.exists(region_file) or self.process.poll() is not None,

@@ -29,7 +29,7 @@ class Terminal:
                                         env=environment, start_new_session=True,
                                         preexec_fn=own_terminal)
         os.close(slave)
-        self.text = b""   # All that has come.
+        self.text = bytearray()  # All that has come.
         self.mark = 0     # Where the next expect() starts.
 
     def resize(self, rows, columns):
@@ -61,18 +61,21 @@ class Terminal:
                               re.S)
         deadline = time.monotonic() + seconds
         alive = True
+        start = self.mark
         while True:
-            match = compiled.search(self.text, self.mark)
+            match = compiled.search(bytes(self.text[start:]))
             if match:
-                self.mark = match.end()
+                self.mark = start + match.end()
                 return match
+            # What was looked through is not looked through again, but for its tail.
+            start = max(start, len(self.text) - 16384)
             assert alive, f"the client ended before {pattern!r}; it wrote {self.shown()}"
             assert time.monotonic() < deadline, \
                 f"no {pattern!r} within {seconds} s; it wrote {self.shown()}"
             alive = self.pump(0.05)
 
     def shown(self):
-        return repr(self.text[-3000:])
+        return repr(bytes(self.text[-3000:]))
 
     def wait(self, seconds=20):
         """The client's exit status, after all its output was taken."""
