@@ -20,6 +20,7 @@ static const struct procd_client_events procd_events;
 static void on_settle(struct deferred *d);
 static void on_linger(struct timer *t);
 static void on_link_deadline(struct timer *t);
+static void say_farewell(struct link *l);
 static void connect_procd(struct bridge *b);
 
 static const uint8_t allowed[] = {
@@ -131,10 +132,17 @@ static void copy_plain(struct bytes from, char *ret_text, size_t size)
 	ret_text[n] = 0;
 }
 
+#define TELL_MAX 256
+
+static bool has_room_to_tell(const struct link *l)
+{
+	return chan_room(l->chan) >= TELL_MAX;
+}
+
 /* On the channel's stderr, as far as the client's window goes. */
 static void tell_user(struct link *l, const char *text)
 {
-	char line[256];
+	char line[TELL_MAX];
 	int n = snprintf(line, sizeof(line), "ringgate: %s\r\n", text);
 
 	if (n < 0 || l->is_tcp || !l->chan)
@@ -401,6 +409,11 @@ static void on_link_deadline(struct timer *t)
 	struct link *l = CONTAINER_OF(t, struct link, deadline);
 	struct session *s = l->bridge->session;
 
+	if (l->farewell && l->chan) {
+		say_farewell(l);
+		session_flush(s);
+		return;
+	}
 	if (l->state != LINK_OPENING && l->state != LINK_LIVE)
 		return;
 	l->is_up_discarded = true;
@@ -493,6 +506,10 @@ static void on_settle(struct deferred *d)
 		struct link *l = CONTAINER_OF(n, struct link, node);
 
 		next = n->next;
+		if (l->farewell && l->chan && has_room_to_tell(l)) {
+			say_farewell(l);
+			continue;
+		}
 		settle_up(l);
 		settle_down(l);
 		if (s->phase != SESSION_LIVE)
@@ -786,13 +803,30 @@ static void on_sent(struct procd_client *p)
 	bridge_settle(b);
 }
 
+/*
+ * The sandbox is lost: words, exit-signal, EOF, CLOSE. Where the client's window is used up all of it waits for the window, since
+ * the words need some; on_settle and the link's deadline come back to it. Frees the link where the client had closed before.
+ */
+static void say_farewell(struct link *l)
+{
+	struct chan *ch = l->chan;
+	const char *text = l->farewell;
+
+	l->farewell = NULL;
+	timer_stop(l->bridge->session->ring, &l->deadline);
+	tell_user(l, text);
+	if (!l->is_tcp && !l->is_exit_seen)
+		chan_exit_signal(ch, bytes_str("HUP"), false, bytes_str(text));
+	chan_eof(ch);
+	chan_close(ch);
+}
+
 /* The stream is gone: every channel that hangs on it ends, and none looks like success. */
 static void links_lose(struct bridge *b, const char *text)
 {
 	b->is_retried = false;
 	for (struct list *n = b->links.next, *next; n != &b->links; n = next) {
 		struct link *l = CONTAINER_OF(n, struct link, node);
-		struct chan *ch = l->chan;
 
 		next = n->next;
 		if (l->state == LINK_NEW || l->state == LINK_DONE)
@@ -806,11 +840,11 @@ static void links_lose(struct bridge *b, const char *text)
 			link_free_when_done(l);
 			continue;
 		}
-		tell_user(l, text);
-		if (!l->is_tcp && !l->is_exit_seen)
-			chan_exit_signal(ch, bytes_str("HUP"), false, bytes_str(text));
-		chan_eof(ch);
-		chan_close(ch);
+		l->farewell = text;
+		if (l->is_tcp || has_room_to_tell(l) || chan_is_eof_sent(l->chan))
+			say_farewell(l);
+		else
+			timer_start(b->session->ring, &l->deadline, SESSION_LINGER_MS);
 	}
 }
 
