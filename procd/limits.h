@@ -93,8 +93,14 @@
 
 /* Threads that resolve names, and names that wait for one. */
 #define RESOLVERS_MAX 8
-/* glibc's resolver is at home in less, with room for its plug-ins. */
+/* glibc's resolver is at home in less, with room for its plug-ins; AddressSanitizer's frames are not. */
 #define RESOLVER_STACK_BYTES (256 * 1024)
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#undef RESOLVER_STACK_BYTES
+#define RESOLVER_STACK_BYTES (2 * 1024 * 1024)
+#endif
+#endif
 /* Addresses of one name that are tried. */
 #define ADDRESSES_MAX 8
 
