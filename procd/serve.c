@@ -238,6 +238,8 @@ static int signals_open(void)
 	/* Not ended by a terminal's hang-up: as a container's first process it has none. */
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
+	/* Whoever started us may ignore it: then no exit status would ever come. */
+	(void)signal(SIGCHLD, SIG_DFL);
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 

@@ -543,6 +543,24 @@ def test_sigkill_takes_the_streams_along(program, tmp_path):
     one.process.wait()
 
 
+def test_started_by_one_who_ignores_signals(program, tmp_path):
+    """With SIGCHLD ignored the kernel would keep exit statuses to itself; commands must not inherit it either."""
+    script = tmp_path / "start"
+    script.write_text("#!/usr/bin/python3\nimport os, signal, sys\n"
+                      "for n in (signal.SIGCHLD, signal.SIGHUP, signal.SIGPIPE, signal.SIGINT):\n"
+                      "    signal.signal(n, signal.SIG_IGN)\n"
+                      f"os.execv('{program}', ['procd', *sys.argv[1:]])\n")
+    script.chmod(0o755)
+    one = Server(str(script), tmp_path)
+    try:
+        with one.gateway() as g:
+            assert g.run("exit 7").exit == 7
+            assert b"SigIgn:\t0000000000000000" in g.run("cat /proc/self/status").out
+    finally:
+        one.stop()
+    assert one.process.returncode == 0
+
+
 def test_is_a_good_first_process(program, tmp_path):
     """As the first process of a container it reaps orphans that were never its children."""
     unshare = ["unshare", "--pid", "--fork", "--mount-proc"]
@@ -563,6 +581,9 @@ def test_is_a_good_first_process(program, tmp_path):
                 c = g.run("for i in 1 2 3 4 5; do (sleep 0.1 &) ; done; sleep 0.6; "
                           "ps -eo stat= | grep -c ^Z; cat /proc/1/comm")
                 assert c.out == b"0\nprocd\n"
+            with open(f"/proc/{child.pid}/task/{child.pid}/children", encoding="ascii") as f:
+                os.kill(int(f.read()), signal.SIGTERM)
+            assert child.wait(10) == 0
         finally:
             child.kill()
 
