@@ -20,8 +20,8 @@
 
 #include <stdint.h>
 
-#define LOG_VALUE_MAX 256       /* bytes of one value that are kept */
-#define LOG_RECORD_MAX 2048     /* bytes of one record; longer ones are cut at a field */
+#define LOG_VALUE_MAX 256         /* bytes of one value that are kept */
+#define LOG_RECORD_MAX 2048       /* bytes of one record; longer ones are cut at a field */
 #define LOG_QUEUE_BYTES (1 << 20) /* records waiting for the log thread */
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
@@ -61,8 +61,8 @@ void log_reopen(void);
 void log_write(enum log_level level, const char *event, const struct log_field *fields, size_t count);
 
 /* log_event(LOG_INFO, "connect", LOG_STR("client", addr), LOG_U64("port", 22)); at least one field. */
-#define log_event(level, event, ...)                                                                                           \
-	log_write((level), (event), (const struct log_field[]){__VA_ARGS__},                                                   \
+#define log_event(level, event, ...)                                         \
+	log_write((level), (event), (const struct log_field[]){__VA_ARGS__}, \
 		  sizeof((const struct log_field[]){__VA_ARGS__}) / sizeof(struct log_field))
 
 #endif

@@ -55,8 +55,8 @@ struct config {
 	} login;
 
 	struct {
-		uint32_t max_channels; /* session.max_channels: open channels a connection, 256 (as procd) */
-		uint32_t keepalive_s;  /* session.keepalive_s: ClientAliveInterval, 0 = off; 30 */
+		uint32_t max_channels;        /* session.max_channels: open channels a connection, 256 (as procd) */
+		uint32_t keepalive_s;         /* session.keepalive_s: ClientAliveInterval, 0 = off; 30 */
 		uint32_t keepalive_count;     /* session.keepalive_count: unanswered ones before it is lost, 3 */
 		uint32_t tcp_user_timeout_ms; /* session.tcp_user_timeout_ms: both legs, 120000; 0 = the system's */
 		uint32_t max_sessions;        /* session.max_sessions: live ones in this gateway, 10000 */

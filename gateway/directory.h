@@ -25,8 +25,8 @@ struct grant {
 
 enum verdict {
 	VERDICT_YES,
-	VERDICT_NO,          /* unknown key, unknown sandbox, or none of the grants may enter: the user sees no difference */
-	VERDICT_WAKING,      /* a route only: it was paused, its resume has been asked for */
+	VERDICT_NO,     /* unknown key, unknown sandbox, or none of the grants may enter: the user sees no difference */
+	VERDICT_WAKING, /* a route only: it was paused, its resume has been asked for */
 	VERDICT_UNAVAILABLE, /* nobody could say; reason holds a sentence for the user */
 };
 
