@@ -245,6 +245,24 @@ static void log_start_line(const struct server *s)
 			  LOG_U64("handshake_threads", s->handshaker_count), LOG_STR("version", VERSION));
 }
 
+/* What was counted since the start. */
+static void log_totals(const struct server *s)
+{
+	const struct counters *n = &s->counters;
+
+	log_event(LOG_INFO, "totals", LOG_U64("accepted", atomic_load(&n->accepted)),
+		  LOG_U64("dropped_early", atomic_load(&n->dropped_early)),
+		  LOG_U64("dropped_full", atomic_load(&n->dropped_full)),
+		  LOG_U64("auth_good", atomic_load(&n->auth_good)),
+		  LOG_U64("auth_denied", atomic_load(&n->auth_denied)),
+		  LOG_U64("auth_bad_request", atomic_load(&n->auth_bad_request)),
+		  LOG_U64("auth_bad_key", atomic_load(&n->auth_bad_key)),
+		  LOG_U64("auth_bad_signature", atomic_load(&n->auth_bad_signature)),
+		  LOG_U64("auth_no_method", atomic_load(&n->auth_no_method)),
+		  LOG_U64("auth_timeout", atomic_load(&n->auth_timeout)),
+		  LOG_U64("sessions_ended", atomic_load(&n->sessions_ended)));
+}
+
 static int run(struct server *s, const struct flags *f, char error[512])
 {
 	sigset_t signals;
@@ -268,6 +286,7 @@ static int run(struct server *s, const struct flags *f, char error[512])
 			wait_for_end(s, &signals);
 	}
 	server_stop(s);
+	log_totals(s);
 	return rc;
 }
 

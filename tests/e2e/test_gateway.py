@@ -443,6 +443,25 @@ def test_sigterm_is_a_clean_end(bin_dir):
         region.stop(check=False)
 
 
+def test_totals_at_the_end(bin_dir, tmp_path):
+    """Logins and refusals are counted, and told when the gateway ends."""
+    stranger = tmp_path / "stranger"
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(stranger)]).ok()
+    region = Region(bin_dir, sandboxes=1).start()
+    try:
+        region.ssh("true").ok()
+        assert region.ssh("true", identity=str(stranger)).status == 255
+        assert region.ssh("true", box="rs-nowhere").status == 255
+        os.kill(region.gateway_pid, signal.SIGTERM)
+        wait_until(lambda: not is_alive(region.gateway_pid), "the gateway's end")
+        totals = events(region.gateway_log(), "totals")[-1]
+        assert field(totals, "auth_good") == "1"
+        assert field(totals, "auth_denied") == "1"
+        assert int(field(totals, "accepted")) >= 3
+    finally:
+        region.stop(check=False)
+
+
 def test_sigterm_with_a_stopped_client(bin_dir):
     """A client that reads nothing cannot hold the end up."""
     region = Region(bin_dir, sandboxes=1).start()
