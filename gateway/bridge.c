@@ -4,6 +4,9 @@
  * Invariants, checked here:
  *   down_credit <= chan_room                 so what procd sends always fits the client's window, and nothing is kept
  *   up held + chan_window <= up_granted      so what the client sends always has a place
+ *
+ * Over 800 lines because both directions share these invariants and the life of a link; the client's requests and the messages for
+ * the user are what could stand apart.
  */
 #include "gateway/bridge.h"
 
