@@ -11,7 +11,7 @@ import pytest
 
 from conftest import needs_program
 from terminal import Terminal
-from waiting import is_alive, pids_with, stays_true, wait_until
+from waiting import is_alive, pids_running, pids_with, stays_true, wait_until
 
 PROMPT = "READY> "
 
@@ -291,7 +291,7 @@ def foreground_and_others(terminal, mark):
     terminal.send(f"{jobs['setsid']} >/dev/null 2>&1 </dev/null &\r")
     terminal.expect(PROMPT)
     terminal.send(f"{jobs['foreground']}\r")
-    return {name: wait_until(lambda n=i: pids_with(f"sleep\0{mark}{n}"), name)[0]
+    return {name: wait_until(lambda n=i: pids_running("sleep", f"{mark}{n}"), name)[0]
             for i, name in ((1, "background"), (2, "nohup"), (3, "setsid"),
                             (4, "foreground"))}
 

@@ -53,6 +53,21 @@ def all_pids():
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
+def pids_running(*argv):
+    """Live processes whose whole command line this is: behind nohup's or setsid's exec, not before."""
+    wanted = b"".join(word.encode() + b"\0" for word in argv)
+    found = []
+    for pid in all_pids():
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                text = f.read()
+        except OSError:
+            continue
+        if text == wanted and is_alive(pid):
+            found.append(pid)
+    return found
+
+
 def pids_with(token):
     """Live processes with `token` in their command line or environment, us excepted."""
     found = []
