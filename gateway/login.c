@@ -5,7 +5,7 @@
 #include "gateway/login.h"
 
 #include "core/log.h"
-#include "gateway/pubkey.h"
+#include "core/pubkey.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -5,9 +5,9 @@
  * copy their answer, and give it after that. A file that is wrong changes nothing.
  */
 #include "core/nearest.h"
+#include "core/pubkey.h"
 #include "core/yaml.h"
 #include "gateway/directory.h"
-#include "gateway/pubkey.h"
 #include "ring/socket.h"
 
 #include <errno.h>

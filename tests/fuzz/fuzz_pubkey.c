@@ -4,7 +4,7 @@
  * What is accepted must be stable: a line that is good has a good blob of the same type, and cutting a good blob makes it
  * bad.
  */
-#include "gateway/pubkey.h"
+#include "core/pubkey.h"
 
 #include <errno.h>
 

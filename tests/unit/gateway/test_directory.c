@@ -1,6 +1,6 @@
 #include "gateway/directory.h"
 
-#include "tests/unit/gateway/keys.h"
+#include "tests/unit/core/keys.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

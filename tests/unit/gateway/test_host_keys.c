@@ -1,7 +1,7 @@
 #include "gateway/host_keys.h"
 
 #include "core/log.h"
-#include "gateway/pubkey.h"
+#include "core/pubkey.h"
 
 #include <errno.h>
 #include <fcntl.h>

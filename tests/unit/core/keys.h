@@ -1,10 +1,10 @@
 /*
- * tests/unit/gateway/keys.h - public keys made by ssh-keygen, and their fingerprints as ssh-keygen -l printed them.
+ * tests/unit/core/keys.h - public keys made by ssh-keygen, and their fingerprints as ssh-keygen -l printed them.
  *
  * Nobody has their private halves any more.
  */
-#ifndef TESTS_UNIT_GATEWAY_KEYS_H
-#define TESTS_UNIT_GATEWAY_KEYS_H
+#ifndef TESTS_UNIT_CORE_KEYS_H
+#define TESTS_UNIT_CORE_KEYS_H
 
 #define KEY_ED25519_1 "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINSB2OBfaoF1kXcFUMvDg61RAoCAw5Dl7eH0I9O4kSBW"
 #define PRINT_ED25519_1 "SHA256:qARteTb2oz7ABVRSXf/ocAxO+Pv8UOQSflvmYv1Lqv0"

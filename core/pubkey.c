@@ -1,4 +1,4 @@
-#include "gateway/pubkey.h"
+#include "core/pubkey.h"
 
 #include <errno.h>
 #include <sodium.h>

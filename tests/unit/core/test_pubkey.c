@@ -1,6 +1,6 @@
-#include "gateway/pubkey.h"
+#include "core/pubkey.h"
 
-#include "tests/unit/gateway/keys.h"
+#include "tests/unit/core/keys.h"
 
 #include <errno.h>
 #include <setjmp.h>

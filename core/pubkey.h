@@ -1,13 +1,13 @@
 /*
- * gateway/pubkey.h - users' public keys: the line of a .pub file, the blob of RFC 4253 section 6.6, the fingerprint.
+ * core/pubkey.h - users' public keys: the line of a .pub file, the blob of RFC 4253 section 6.6, the fingerprint.
  *
  * Accepted: ssh-ed25519, ecdsa-sha2-nistp256/384/521, ssh-rsa of 2048 to 16384 bits, and the sk- types of security keys. The
  * form is checked in full; whether a point lies on its curve is left to the library that verifies with it.
  *
  * Pure; SHA-256 and base64 by libsodium. Thread: any.
  */
-#ifndef GATEWAY_PUBKEY_H
-#define GATEWAY_PUBKEY_H
+#ifndef CORE_PUBKEY_H
+#define CORE_PUBKEY_H
 
 #include "core/bytes.h"
 #include "core/check.h"
