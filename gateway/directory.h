@@ -3,8 +3,9 @@
  *
  * Implemented by gateway/static_directory.c (a file); the control plane and Redis implement the same.
  *
- * Owner:  queries are embedded in the asker and belong to the directory from find until on_done (or directory_cancel).
- * Life:   an answer may come inside the call that asks, or later; on_done always runs on the thread whose ring is q->ring.
+ * Owner:  queries are embedded in the asker and belong to the directory from find until on_done (or key_cancel, route_cancel).
+ * Life:   an answer may come inside the call that asks, or later; on_done always runs on the thread whose ring is q->ring. Every
+ *         query is answered, within the directory's own deadline (and wait_ms).
  * Thread: any thread may ask.
  */
 #ifndef GATEWAY_DIRECTORY_H
@@ -35,6 +36,8 @@ enum verdict {
 /* Who is this key? */
 struct key_query {
 	char fingerprint[FINGERPRINT_CHARS + 1]; /* SHA256:… as ssh-keygen -l prints it */
+	bool is_signed; /* its signature was verified; false: a probe, by anybody who knows the key */
+	bool is_check;  /* for a live session: ask the source, not a cache */
 	struct ring *ring;
 	void (*on_done)(struct key_query *q);
 	/* The answer. */
@@ -55,13 +58,26 @@ struct route {
 	bool has_procd_key;
 };
 
-/* May these grants enter this sandbox, and where is it? Asked only after the user's signature was verified: it may wake it. */
+/*
+ * May these grants enter this sandbox, and where is it? Asked only after the user's signature was verified: it may wake it.
+ * Of VERDICT_WAKING's route only the sandbox is known.
+ */
 struct route_query {
 	char sandbox[SANDBOX_ID_MAX + 1];
 	char fingerprint[FINGERPRINT_CHARS + 1];
 	const struct grant *grants; /* valid until on_done */
 	uint32_t grant_count;
 	bool is_retry; /* the route given last was wrong: ask the source, not a cache */
+	/*
+	 * For a live session: ask the source, not a cache, and wake nothing. A sandbox that rests is YES or WAKING then, as the
+	 * source likes; of YES the route may lack an address (addr_bytes 0).
+	 */
+	bool is_check;
+	/*
+	 * 0: answer as soon as it is known. Else an answer WAKING may be held until the sandbox is awake (or never will be), at
+	 * most this long; the asker asks again. Where nothing can hold it, it comes at once.
+	 */
+	uint32_t wait_ms;
 	struct ring *ring;
 	void (*on_done)(struct route_query *q);
 	/* The answer. */
@@ -72,14 +88,43 @@ struct route_query {
 	void *pending;
 };
 
+/* What a change is about. */
+enum subject_kind {
+	SUBJECT_KEY,     /* fingerprint: deleted, or its grants are others */
+	SUBJECT_MEMBER,  /* user in team */
+	SUBJECT_SANDBOX, /* sandbox: deleted, moved, another team's */
+	SUBJECT_ALL,     /* anything: changes were missed, or are not told apart */
+};
+
+struct subject {
+	enum subject_kind kind;
+	char fingerprint[FINGERPRINT_CHARS + 1];
+	char user[USER_ID_MAX + 1];
+	char team[TEAM_ID_MAX + 1];
+	char sandbox[SANDBOX_ID_MAX + 1];
+};
+
 struct directory {
 	const struct directory_ops *ops;
+	/*
+	 * Something about this subject may have changed: what hangs on it is asked for again (is_check), and only a NO then ends
+	 * it. Set by the server before its threads start, NULL before that; call it by directory_changed, from any thread, after
+	 * the change is what a query would be answered by. It does not block, and does not ask from within.
+	 */
+	void (*on_changed)(struct directory *d, const struct subject *s);
+	void *owner; /* on_changed's */
 };
+
+static inline void directory_changed(struct directory *d, const struct subject *s)
+{
+	if (d->on_changed)
+		d->on_changed(d, s);
+}
 
 struct directory_ops {
 	void (*key_find)(struct directory *d, struct key_query *q);
 	void (*route_find)(struct directory *d, struct route_query *q);
-	/* No on_done comes after these. */
+	/* On the asker's thread, of a query that is not answered yet. No on_done comes after these. */
 	void (*key_cancel)(struct directory *d, struct key_query *q);
 	void (*route_cancel)(struct directory *d, struct route_query *q);
 	void (*free)(struct directory *d);

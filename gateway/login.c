@@ -182,6 +182,7 @@ void login_on_auth(struct session *s, const struct auth_query *q)
 	snprintf(l->user, sizeof(l->user), "%s", q->user);
 	pubkey_fingerprint(q->key, s->fingerprint);
 	memcpy(l->key.fingerprint, s->fingerprint, sizeof(l->key.fingerprint));
+	l->key.is_signed = q->is_signed;
 	l->key.ring = s->ring;
 	l->key.on_done = on_key;
 	l->key.owner = s;
