@@ -251,7 +251,16 @@ const Tree = struct {
         for (names) |name| if (t.layer(name).lib) |lib| m.linkLibrary(lib);
         m.linkLibrary(t.sodium.lib);
         if (contains(names, "procd-codec")) m.linkLibrary(t.msgpack.lib);
-        if (contains(names, "redis")) m.linkLibrary(t.hiredis.lib);
+        if (contains(names, "redis")) {
+            m.linkLibrary(t.hiredis.lib);
+            m.linkLibrary(t.msgpack.lib);
+            m.linkSystemLibrary("ssl", .{ .use_pkg_config = .no });
+            m.linkSystemLibrary("crypto", .{ .use_pkg_config = .no });
+        }
+        if (contains(names, "control-client")) {
+            m.linkSystemLibrary("curl", .{ .use_pkg_config = .no });
+            m.linkSystemLibrary("jansson", .{ .use_pkg_config = .no });
+        }
         if (contains(names, "ring")) m.linkLibrary(t.uring.lib);
         if (contains(names, "core-yaml")) m.linkSystemLibrary("yaml", .{ .use_pkg_config = .no });
         if (contains(names, "ssh")) {

@@ -11,18 +11,12 @@
 #ifndef GATEWAY_DIRECTORY_H
 #define GATEWAY_DIRECTORY_H
 
-#include "core/bytes.h"
-#include "core/limits.h"
+#include "core/ids.h"
 #include "upstream/procd/proof.h"
 
 #include <sys/socket.h>
 
 struct ring;
-
-struct grant {
-	char team[TEAM_ID_MAX + 1];
-	char user[USER_ID_MAX + 1];
-};
 
 enum verdict {
 	VERDICT_YES,

@@ -66,14 +66,8 @@ bool login_sandbox_of(const char *user, char ret_sandbox[SANDBOX_ID_MAX + 1])
 
 	if (user[n] && strcmp(user + n, "+main") != 0)
 		return false;
-	if (n == 0 || n > SANDBOX_ID_MAX || user[0] == '-' || user[n - 1] == '-')
+	if (!sandbox_id_is_good(bytes_of(user, n)))
 		return false;
-	for (size_t i = 0; i < n; i++) {
-		char ch = user[i];
-
-		if (!((ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '-'))
-			return false;
-	}
 	memcpy(ret_sandbox, user, n);
 	ret_sandbox[n] = 0;
 	return true;

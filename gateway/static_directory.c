@@ -266,22 +266,6 @@ static int map_read(const struct loader *l, const struct doc_node *map, struct m
 	return 0;
 }
 
-/* User and team IDs: ^[A-Za-z0-9_-]{1,64}$ */
-static bool is_id(const char *s)
-{
-	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-");
-
-	_Static_assert(USER_ID_MAX == TEAM_ID_MAX, "one form for both");
-	return n >= 1 && n <= USER_ID_MAX && !s[n];
-}
-
-static bool is_sandbox_id(const char *s)
-{
-	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-");
-
-	return n >= 1 && n <= SANDBOX_ID_MAX && !s[n] && s[0] != '-' && s[n - 1] != '-';
-}
-
 static int team_intern(const struct loader *l, const struct doc_node *n, uint32_t *ret_index)
 {
 	struct table *teams = &l->content->teams;
@@ -293,7 +277,7 @@ static int team_intern(const struct loader *l, const struct doc_node *n, uint32_
 	if (n->kind != DOC_SCALAR)
 		return FAIL(l, n, "%s where a team ID is expected", doc_kind_name(n));
 	id = doc_text(l->doc, n);
-	if (!is_id(id))
+	if (!member_id_is_good(bytes_str(id)))
 		return FAIL(l, n, "'%s' is no team ID: 1 to %d of A-Z a-z 0-9 _ -", doc_show(id, shown), TEAM_ID_MAX);
 	team = table_find(teams, id);
 	rc = team ? 0 : table_add(teams, id, TEAM_ID_MAX + 1, &team);
@@ -386,7 +370,7 @@ static int user_read(const struct loader *l, const struct doc_node *map)
 	if (rc < 0)
 		return rc;
 	id = doc_text(l->doc, fields[0].value);
-	if (!is_id(id))
+	if (!member_id_is_good(bytes_str(id)))
 		return FAIL(l, fields[0].value, "'%s' is no user ID: 1 to %d of A-Z a-z 0-9 _ -", doc_show(id, shown),
 			    USER_ID_MAX);
 	if (table_find(users, id))
@@ -433,7 +417,7 @@ static int sandbox_read(const struct loader *l, const struct doc_node *map)
 	if (rc < 0)
 		return rc;
 	text = doc_text(l->doc, fields[0].value);
-	if (!is_sandbox_id(text))
+	if (!sandbox_id_is_good(bytes_str(text)))
 		return FAIL(l, fields[0].value, "'%s' is no sandbox ID: 1 to %d of a-z 0-9 -, no - at either end",
 			    doc_show(text, shown), SANDBOX_ID_MAX);
 	if (table_find(sandboxes, text))

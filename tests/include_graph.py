@@ -33,10 +33,15 @@ ONLY_IN = {
     "liburing.h": ["ring/"],
     "libssh/": ["ssh/"],
     "config.h": ["ssh/"],  # libssh's
-    "openssl/": ["ssh/"],
-    "hiredis/": ["upstream/redis/"],
-    "msgpack.h": ["upstream/procd/"],
-    "msgpack/": ["upstream/procd/"],
+    "openssl/": ["ssh/", "upstream/redis/"],
+    "hiredis/": ["upstream/redis/", "control/"],
+    "msgpack.h": ["upstream/procd/", "upstream/redis/"],
+    "msgpack/": ["upstream/procd/", "upstream/redis/"],
+    "curl/": ["upstream/control/"],
+    "jansson.h": ["upstream/control/", "control/"],
+    "microhttpd.h": ["control/"],
+    "sqlite3.h": ["control/store_sqlite"],
+    "libpq-fe.h": ["control/store_postgres"],
     "yaml.h": ["core/yaml"],
 }
 
