@@ -1,0 +1,29 @@
+/*
+ * control/publish.h - tells a shared cache of each change, in order, at least once.
+ *
+ * A thread follows the table of changes by its own cursor: a change that cannot be told now is told later, so a cache that is away
+ * for a while loses nothing. At the start the changes of the last PUBLISH_REPLAY_S are told again.
+ *
+ * Owner:  main; publisher_start takes the sink, publisher_stop ends the thread and frees the sink.
+ */
+#ifndef CONTROL_PUBLISH_H
+#define CONTROL_PUBLISH_H
+
+#include "control/change.h"
+#include "core/check.h"
+
+/* What a cache is told through; the first member of its own struct. Called by the publisher's thread only. */
+struct publish_sink {
+	const struct publish_sink_ops *ops;
+};
+
+struct publish_sink_ops {
+	/*
+	 * Tells one change: deletes what the cache holds of its subject and leaves `rg:rev:…` with seq as version. May wait for a second
+	 * or two, not longer. 0, or negative errno: it will be called again with the same change after a while.
+	 */
+	MUST_USE int (*change)(struct publish_sink *s, const struct change *c);
+	void (*free)(struct publish_sink *s);
+};
+
+#endif
