@@ -128,7 +128,7 @@ static void log_end(struct session *s)
 		  LOG_STR("client", s->address), LOG_STR("sandbox", s->route.sandbox),
 		  LOG_STR("user", s->route.grant.user), LOG_F3("seconds", (double)(now - s->started_us) / 1e6),
 		  LOG_U64("bytes_in", s->bytes_from_client), LOG_U64("bytes_out", s->bytes_to_client),
-		  LOG_U64("channels", s->bridge.opened_count));
+		  LOG_U64("channels", s->bridge.links.opened_count));
 }
 
 void session_close(struct session *s, const char *reason)
@@ -270,7 +270,7 @@ static void on_recv(struct stream *st, const uint8_t *p, size_t n)
 	}
 	conn_input(s->conn, p, n);
 	if (s->phase == SESSION_LIVE)
-		bridge_settle(&s->bridge);
+		links_settle(&s->bridge.links);
 	session_flush(s);
 }
 
@@ -296,7 +296,7 @@ static void on_sent(struct stream *st, size_t n)
 	}
 	regulate_recv(s);
 	if (s->phase == SESSION_LIVE)
-		bridge_settle(&s->bridge);
+		links_settle(&s->bridge.links);
 }
 
 static void on_send_error(struct stream *st, int err)
@@ -403,14 +403,14 @@ static enum chan_answer on_chan_open(struct chan *ch, const struct chan_open *o)
 {
 	struct session *s = conn_owner(chan_conn(ch));
 
-	return bridge_on_chan_open(&s->bridge, ch, o);
+	return link_on_chan_open(&s->bridge.links, ch, o);
 }
 
 static void on_chan_window(struct chan *ch)
 {
 	struct session *s = conn_owner(chan_conn(ch));
 
-	bridge_settle(&s->bridge);
+	links_settle(&s->bridge.links);
 }
 
 static void on_keepalive_reply(struct conn *c)
@@ -422,7 +422,7 @@ static void on_rekeyed(struct conn *c)
 {
 	struct session *s = conn_owner(c);
 
-	bridge_settle(&s->bridge);
+	links_settle(&s->bridge.links);
 }
 
 static void on_end(struct conn *c, const char *reason, bool is_clean)
@@ -436,12 +436,12 @@ static const struct conn_events conn_events = {
 	.on_auth_failure = on_auth_failure,
 	.on_authenticated = on_authenticated,
 	.on_chan_open = on_chan_open,
-	.on_chan_request = bridge_on_chan_request,
-	.on_chan_data = bridge_on_chan_data,
-	.on_chan_eof = bridge_on_chan_eof,
-	.on_chan_close = bridge_on_chan_close,
+	.on_chan_request = link_on_chan_request,
+	.on_chan_data = link_on_chan_data,
+	.on_chan_eof = link_on_chan_eof,
+	.on_chan_close = link_on_chan_close,
 	.on_chan_window = on_chan_window,
-	.on_chan_gone = bridge_on_chan_gone,
+	.on_chan_gone = link_on_chan_gone,
 	.on_keepalive_reply = on_keepalive_reply,
 	.on_rekeyed = on_rekeyed,
 	.on_end = on_end,

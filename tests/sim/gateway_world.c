@@ -376,15 +376,15 @@ void gateway_watch(void)
 	for (struct list *n = gw.worker.sessions.next; n != &gw.worker.sessions; n = n->next) {
 		const struct session *s = CONTAINER_OF(n, struct session, node);
 		const struct bridge *b = &s->bridge;
-		uint32_t count = b->link_count;
+		uint32_t count = b->links.count;
 		uint64_t down = SESSION_DOWN_BUDGET + (uint64_t)count * LINK_CREDIT_MIN;
 
 		if (s->client.out.bytes > gw.out_max)
 			gw.out_max = s->client.out.bytes;
 		if (procd_client_unsent(&b->procd) > gw.procd_out_max)
 			gw.procd_out_max = procd_client_unsent(&b->procd);
-		CHECK(b->up_total <= SESSION_UP_BUDGET + count * LINK_WINDOW_FIRST);
-		CHECK(b->down_total <= down);
+		CHECK(b->links.up_total <= SESSION_UP_BUDGET + count * LINK_WINDOW_FIRST);
+		CHECK(b->links.down_total <= down);
 		CHECK(s->client.out.bytes <= SESSION_OUT_MAX + down);
 		/* A chunk may be half empty when a whole packet did not fit; each queue has one that is begun. */
 		limit += 2 * (SESSION_OUT_MAX + down) + 2 * SESSION_UP_BUDGET + 2 * PROCD_OUT_MAX +

@@ -581,7 +581,7 @@ static void floods(void)
 	}
 	(void)sim_run(never, c, sim.now_us + SECOND);
 	CHECK((uint64_t)gw.chunks_max * CHUNK_BYTES <= SESSION_OUT_MAX + SESSION_PROCD_MAX + 32 * CHUNK_BYTES);
-	CHECK(!gateway_session() || gateway_session()->bridge.link_count <= LINK_COUNT_MAX);
+	CHECK(!gateway_session() || gateway_session()->bridge.links.count <= LINK_COUNT_MAX);
 	client_vanish(c, sim_chance(50));
 	client_free(c);
 }

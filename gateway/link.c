@@ -1,0 +1,184 @@
+/*
+ * The life of links: made for a channel, moved through their states, freed when both sides are done.
+ */
+#include "gateway/link.h"
+
+#include "gateway/limits.h"
+#include "gateway/link_internal.h"
+#include "gateway/link_setup.h"
+#include "gateway/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void on_deadline(struct timer *t);
+
+static const uint8_t allowed[] = {
+	[LINK_NEW] = 1u << LINK_WAITING | 1u << LINK_DONE,
+	[LINK_WAITING] = 1u << LINK_OPENING | 1u << LINK_DONE,
+	[LINK_OPENING] = 1u << LINK_LIVE | 1u << LINK_DONE,
+	[LINK_LIVE] = 1u << LINK_DONE,
+	[LINK_DONE] = 0,
+};
+
+void link_move(struct link *l, enum link_state to)
+{
+	ASSERT(allowed[l->state] & 1u << to);
+	l->state = to;
+}
+
+void links_init(struct links *ls, struct session *s, struct procd_client *procd, void (*on_wanted)(struct links *ls))
+{
+	memset(ls, 0, sizeof(*ls));
+	ls->session = s;
+	ls->procd = procd;
+	ls->on_wanted = on_wanted;
+	ls->next_number = 2;
+	list_init(&ls->list);
+	deferred_init(&ls->settle, links_on_settle);
+}
+
+void links_deinit(struct links *ls)
+{
+	deferred_cancel(&ls->settle);
+	while (!list_is_empty(&ls->list)) {
+		struct link *l = CONTAINER_OF(ls->list.next, struct link, node);
+
+		l->chan = NULL;
+		link_free(l);
+	}
+}
+
+void links_settle(struct links *ls)
+{
+	deferred_ask(ls->session->ring, &ls->settle);
+}
+
+struct link *link_new(struct links *ls, struct chan *ch)
+{
+	struct link *l = calloc(1, sizeof(*l));
+
+	if (!l)
+		return NULL;
+	l->setup = link_setup_new();
+	if (!l->setup) {
+		free(l);
+		return NULL;
+	}
+	l->links = ls;
+	l->chan = ch;
+	l->up_granted = LINK_WINDOW_FIRST;
+	l->down_limit = LINK_CREDIT_FIRST;
+	timer_init(&l->deadline, on_deadline);
+	chain_init(&l->up, ring_pool(ls->session->ring));
+	list_add_tail(&ls->list, &l->node);
+	ls->count++;
+	ls->up_total += l->up_granted;
+	chan_set_owner(ch, l);
+	return l;
+}
+
+void link_free(struct link *l)
+{
+	struct links *ls = l->links;
+
+	ASSERT(!l->chan);
+	if (ls->last == l)
+		ls->last = NULL;
+	timer_stop(ls->session->ring, &l->deadline);
+	ls->count--;
+	ls->up_total -= l->up_granted;
+	ls->down_total -= l->down_credit;
+	chain_clear(&l->up);
+	link_setup_free(l->setup);
+	list_del(&l->node);
+	free(l);
+}
+
+void link_free_when_done(struct link *l)
+{
+	if (!l->chan && (l->state == LINK_DONE || l->state == LINK_NEW))
+		link_free(l);
+}
+
+struct link *link_find(struct links *ls, uint32_t number)
+{
+	if (ls->last && ls->last->number == number)
+		return ls->last;
+	for (struct list *n = ls->list.next; n != &ls->list; n = n->next) {
+		struct link *l = CONTAINER_OF(n, struct link, node);
+
+		if (l->number == number) {
+			ls->last = l;
+			return l;
+		}
+	}
+	return NULL;
+}
+
+bool link_can_send(const struct link *l)
+{
+	return l->chan && !chan_is_close_sent(l->chan);
+}
+
+void link_send_frame(struct link *l, uint32_t type)
+{
+	struct frame f = {.type = type, .channel = l->number};
+
+	if (procd_client_send(l->links->procd, &f) < 0)
+		session_close(l->links->session, "out of memory");
+}
+
+bool links_have_waiting(const struct links *ls)
+{
+	for (const struct list *n = ls->list.next; n != &ls->list; n = n->next)
+		if (CONTAINER_OF(n, struct link, node)->state == LINK_WAITING)
+			return true;
+	return false;
+}
+
+void links_on_closed(struct links *ls)
+{
+	ls->next_number = 2;
+	ls->last = NULL;
+	for (struct list *n = ls->list.next; n != &ls->list; n = n->next)
+		CONTAINER_OF(n, struct link, node)->number = 0;
+}
+
+void links_lose(struct links *ls, const char *text)
+{
+	for (struct list *n = ls->list.next, *next; n != &ls->list; n = next) {
+		struct link *l = CONTAINER_OF(n, struct link, node);
+
+		next = n->next;
+		if (l->state == LINK_LIVE)
+			link_lose(l, text);
+		else if (l->state != LINK_NEW && l->state != LINK_DONE)
+			link_fail(l, text, EXIT_UNREACHABLE);
+	}
+}
+
+/*
+ * procd does not answer OPEN: the user is told. Or the client closed and procd gives no credit for what he had sent (its
+ * program reads nothing, perhaps because nobody reads from it): that is dropped, so that CLOSE hangs the program up.
+ */
+static void on_deadline(struct timer *t)
+{
+	struct link *l = CONTAINER_OF(t, struct link, deadline);
+	struct session *s = l->links->session;
+
+	if (l->farewell && l->chan) {
+		link_say_farewell(l);
+		session_flush(s);
+		return;
+	}
+	if (l->state != LINK_OPENING && l->state != LINK_LIVE)
+		return;
+	l->is_up_discarded = true;
+	chain_clear(&l->up);
+	l->is_close_wanted = true;
+	if (l->state == LINK_OPENING && link_can_send(l))
+		link_client_fail(l, "the sandbox does not answer", EXIT_UNREACHABLE); /* keeps l: it is OPENING still */
+	link_push_up(l);
+	session_flush(s);
+}

@@ -1,0 +1,98 @@
+/*
+ * gateway/link.h - the links of one SSH connection: each joins one channel to one channel of the procd stream, with credits end
+ * to end.
+ *
+ *   client ──CHANNEL_DATA──► link.up ──DATA──► procd        windows open only as procd grants credit and takes bytes
+ *   client ◄──CHANNEL_DATA── (nothing kept) ◄──DATA── procd  credit is granted only as the client's socket drains
+ *
+ * Owner:  `struct links` is embedded in the bridge; links are made for channels and freed when both sides closed.
+ * Thread: the session's worker.
+ */
+#ifndef GATEWAY_LINK_H
+#define GATEWAY_LINK_H
+
+#include "core/list.h"
+#include "ssh/conn.h"
+#include "upstream/procd/client.h"
+
+struct session;
+struct link_setup;
+struct links;
+
+/*
+ *   NEW ──shell, exec, subsystem, direct-tcpip──► WAITING ──stream ready──► OPENING ──OPENED──► LIVE ──CLOSE both ways──► freed
+ *                                                     └───────────── REFUSED, stream lost ──────────┴──► DONE (client's CLOSE is awaited)
+ */
+enum link_state {
+	LINK_NEW,
+	LINK_WAITING,
+	LINK_OPENING,
+	LINK_LIVE,
+	LINK_DONE,
+};
+
+struct link {
+	struct list node;
+	struct links *links;
+	struct chan *chan; /* NULL once the client's side is gone */
+	enum link_state state;
+	uint32_t number;          /* on the procd stream; 0 before OPENING */
+	struct link_setup *setup; /* what OPEN will say; NULL after it was sent */
+	bool is_tcp, is_subsystem, has_pty;
+	/* Client to procd. */
+	struct chain up; /* held for want of credit */
+	uint32_t up_credit;
+	uint32_t up_granted; /* the window's size: outstanding and held together */
+	uint32_t up_return;  /* passed on, not yet given back to the client's window */
+	bool is_up_eof, is_up_eof_sent, is_up_discarded, is_close_wanted, is_close_sent;
+	/* Procd to client. */
+	uint32_t down_credit; /* granted and unused; never above chan_room */
+	uint32_t down_limit;
+	bool is_exit_seen, is_peer_closed;
+	const char *farewell;  /* LINK_DONE: what the user is told before the channel ends; NULL: nothing waits */
+	struct timer deadline; /* OPENING: of the answer; the client closed: of what is held */
+};
+
+struct links {
+	struct session *session;
+	struct procd_client *procd; /* the stream that they share */
+	struct list list;
+	struct link *last; /* the link of the last DATA: most come in runs */
+	uint32_t count, next_number;
+	uint32_t up_total;      /* sum of up_granted */
+	uint32_t down_total;    /* sum of down_credit */
+	uint32_t opened_count;  /* channels since the session began, for the log */
+	struct deferred settle; /* end of the batch: credits, windows */
+	/* A link waits for the stream. */
+	void (*on_wanted)(struct links *ls);
+};
+
+void links_init(struct links *ls, struct session *s, struct procd_client *procd, void (*on_wanted)(struct links *ls));
+/* All are freed; the channels are gone already, or go with their connection. */
+void links_deinit(struct links *ls);
+/* Credits and windows are looked at once more, at the end of the batch. */
+void links_settle(struct links *ls);
+bool links_have_waiting(const struct links *ls);
+
+/* --- what the client does: struct conn_events --- */
+
+enum chan_answer link_on_chan_open(struct links *ls, struct chan *ch, const struct chan_open *o);
+enum chan_answer link_on_chan_request(struct chan *ch, const struct chan_request *r);
+void link_on_chan_data(struct chan *ch, struct bytes data);
+void link_on_chan_eof(struct chan *ch);
+void link_on_chan_close(struct chan *ch);
+void link_on_chan_gone(struct chan *ch);
+
+/* --- what the stream does --- */
+
+/* It is ready: what waits is opened. */
+void links_on_ready(struct links *ls);
+/* A frame or payload on a channel other than 0. -EPROTO when it makes no sense. */
+MUST_USE int links_on_frame(struct links *ls, const struct frame *f);
+MUST_USE int links_on_data(struct links *ls, uint32_t channel, uint32_t stream, struct bytes piece);
+/* It is lost, or cannot be had: every channel that hangs on it or waits for it ends, and none looks like success. */
+void links_lose(struct links *ls, const char *text);
+/* It is closed: numbers begin anew with the next one. */
+void links_on_closed(struct links *ls);
+
+#endif

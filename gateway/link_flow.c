@@ -1,0 +1,180 @@
+/*
+ * Bytes and credits of links, in both directions.
+ *
+ * Invariants, checked here:
+ *   down_credit <= chan_room                 so what procd sends always fits the client's window, and nothing is kept
+ *   up held + chan_window <= up_granted      so what the client sends always has a place
+ */
+#include "gateway/limits.h"
+#include "gateway/link_internal.h"
+#include "gateway/session.h"
+
+#include <errno.h>
+
+/* --- client to procd --- */
+
+void link_push_up(struct link *l)
+{
+	struct procd_client *p = l->links->procd;
+	struct iovec iov;
+
+	if (l->state != LINK_LIVE)
+		return;
+	while (l->up.bytes > 0 && l->up_credit > 0 && chain_iov(&l->up, &iov, 1) == 1) {
+		uint32_t n = iov.iov_len < l->up_credit ? (uint32_t)iov.iov_len : l->up_credit;
+
+		if (procd_client_send_data(p, l->number, bytes_of(iov.iov_base, n)) < 0) {
+			session_close(l->links->session, "out of memory");
+			return;
+		}
+		chain_consume(&l->up, n);
+		l->up_credit -= n;
+		l->up_return += n;
+	}
+	if (l->up.bytes > 0)
+		return;
+	if (l->is_up_eof && !l->is_up_eof_sent && !l->is_close_sent) {
+		l->is_up_eof_sent = true;
+		link_send_frame(l, FRAME_EOF);
+	}
+	if (l->is_close_wanted && !l->is_close_sent) {
+		l->is_close_sent = true;
+		link_send_frame(l, FRAME_CLOSE);
+	}
+}
+
+void link_on_chan_data(struct chan *ch, struct bytes data)
+{
+	struct link *l = chan_owner(ch);
+	struct links *ls = l->links;
+	size_t now = 0;
+
+	if (l->state == LINK_DONE || l->is_up_discarded) {
+		l->up_return += (uint32_t)data.n;
+		return;
+	}
+	if (l->state == LINK_LIVE && l->up.bytes == 0) {
+		now = data.n < l->up_credit ? data.n : l->up_credit;
+		if (now > 0 && procd_client_send_data(ls->procd, l->number, bytes_of(data.p, now)) < 0) {
+			session_close(ls->session, "out of memory");
+			return;
+		}
+		l->up_credit -= (uint32_t)now;
+		l->up_return += (uint32_t)now;
+	}
+	if (now < data.n && chain_append(&l->up, data.p + now, data.n - now) < 0)
+		session_close(ls->session, "out of memory");
+}
+
+void link_on_chan_eof(struct chan *ch)
+{
+	struct link *l = chan_owner(ch);
+
+	l->is_up_eof = true;
+	link_push_up(l);
+}
+
+/* Opens the client's window by what procd's socket took; doubles it while use and budget ask for more. */
+static void settle_up(struct link *l)
+{
+	struct links *ls = l->links;
+	uint32_t max = ls->session->server->config->session.window_bytes, n = l->up_return;
+
+	if (!l->chan || n < l->up_granted / 2 || procd_client_unsent(ls->procd) > PROCD_OUT_MAX)
+		return;
+	if (2 * l->up_granted <= max && ls->up_total + l->up_granted <= SESSION_UP_BUDGET) {
+		n += l->up_granted;
+		ls->up_total += l->up_granted;
+		l->up_granted *= 2;
+	}
+	l->up_return = 0;
+	chan_grant(l->chan, n);
+}
+
+/* --- procd to client --- */
+
+uint32_t link_down_allowance(const struct link *l)
+{
+	const struct links *ls = l->links;
+	size_t waiting = ls->session->client.out.bytes, used = waiting + ls->down_total;
+	uint32_t want = chan_room(l->chan) < l->down_limit ? chan_room(l->chan) : l->down_limit;
+	uint32_t left = used < SESSION_DOWN_BUDGET ? (uint32_t)(SESSION_DOWN_BUDGET - used) : 0;
+
+	if (want <= l->down_credit)
+		return 0;
+	want -= l->down_credit;
+	/* A channel without credit gets one packet's worth however much the others have, unless the client does not read. */
+	if (left < LINK_CREDIT_MIN && l->down_credit == 0 && waiting < SESSION_DOWN_BUDGET / 2)
+		left = LINK_CREDIT_MIN;
+	return want < left ? want : left;
+}
+
+static void settle_down(struct link *l)
+{
+	struct frame f = {.type = FRAME_CREDIT, .channel = l->number};
+	uint32_t n;
+
+	if (!l->chan || l->state != LINK_LIVE || l->is_peer_closed || l->is_close_sent)
+		return;
+	n = link_down_allowance(l);
+	if (n == 0 || (n < l->down_limit / 4 && l->down_credit > l->down_limit / 4))
+		return;
+	if (l->down_credit < l->down_limit / 2 && l->down_limit < LINK_CREDIT_MAX)
+		l->down_limit *= 2; /* more than half was used since the last grant */
+	l->down_credit += n;
+	l->links->down_total += n;
+	f.credit = n;
+	if (procd_client_send(l->links->procd, &f) < 0)
+		session_close(l->links->session, "out of memory");
+}
+
+int links_on_data(struct links *ls, uint32_t channel, uint32_t stream, struct bytes piece)
+{
+	struct link *l = link_find(ls, channel);
+
+	if (channel >= ls->next_number || channel % 2 != 0 || stream > 1)
+		return -EPROTO;
+	if (!l || l->state == LINK_DONE)
+		return 0;
+	if (l->state != LINK_LIVE || piece.n > l->down_credit)
+		return -EPROTO;
+	l->down_credit -= (uint32_t)piece.n;
+	ls->down_total -= (uint32_t)piece.n;
+	if (!link_can_send(l))
+		return 0;
+	if (chan_is_eof_sent(l->chan))
+		return -EPROTO;
+	(void)chan_write(l->chan, stream == 1, piece.p, piece.n);
+	links_settle(ls);
+	return 0;
+}
+
+/* --- at the end of a batch --- */
+
+void links_on_settle(struct deferred *d)
+{
+	struct links *ls = CONTAINER_OF(d, struct links, settle);
+	struct session *s = ls->session;
+
+	if (s->phase != SESSION_LIVE)
+		return;
+	/* While keys are exchanged anew libssh holds what is sent: nothing more is asked for. */
+	if (conn_is_rekeying(s->conn)) {
+		session_flush(s);
+		return;
+	}
+	for (struct list *n = ls->list.next, *next; n != &ls->list; n = next) {
+		struct link *l = CONTAINER_OF(n, struct link, node);
+
+		next = n->next;
+		if (l->farewell && l->chan && link_has_room_to_tell(l)) {
+			link_say_farewell(l);
+			continue;
+		}
+		settle_up(l);
+		settle_down(l);
+		if (s->phase != SESSION_LIVE)
+			return;
+	}
+	session_flush(s);
+}

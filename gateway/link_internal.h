@@ -1,0 +1,51 @@
+/*
+ * gateway/link_internal.h - what the files of links share with each other: link.c (life), link_flow.c (bytes and credits),
+ * link_requests.c (what the client asks), link_frames.c (what procd says), link_tell.c (words for the user).
+ */
+#ifndef GATEWAY_LINK_INTERNAL_H
+#define GATEWAY_LINK_INTERNAL_H
+
+#include "gateway/link.h"
+
+/* --- link.c --- */
+
+/* NEW; NULL without memory. */
+struct link *link_new(struct links *ls, struct chan *ch);
+/* Its channel is gone. */
+void link_free(struct link *l);
+/* Both sides are done with it? */
+void link_free_when_done(struct link *l);
+/* The only writer of l->state. */
+void link_move(struct link *l, enum link_state to);
+struct link *link_find(struct links *ls, uint32_t number);
+/* The client's side takes bytes still. */
+bool link_can_send(const struct link *l);
+/* A frame without content; the session ends where it cannot be queued. */
+void link_send_frame(struct link *l, uint32_t type);
+
+/* --- link_flow.c --- */
+
+/* Sends what is held as far as procd's credit goes; then EOF or CLOSE when they were waiting for that. */
+void link_push_up(struct link *l);
+/* What procd may be given on this channel now, within the connection's budget and the client's window. */
+uint32_t link_down_allowance(const struct link *l);
+/* Looks at all links: deferred to the end of the batch. */
+void links_on_settle(struct deferred *d);
+
+/* --- link_tell.c --- */
+
+/* What a sandbox says is shown to the user without what would steer his terminal. */
+void tell_copy_plain(struct bytes from, char *ret_text, size_t size);
+/* On the channel's stderr, as far as the client's window goes. */
+void link_tell(struct link *l, const char *text);
+bool link_has_room_to_tell(const struct link *l);
+/* Ends the client's side of a channel that never reached a program: a message and an exit status, never a bare close. */
+void link_client_fail(struct link *l, const char *text, uint32_t status);
+/* The same, and the link's. */
+void link_fail(struct link *l, const char *text, uint32_t status);
+/* A LIVE link whose stream is lost ends; may wait for the client's window. Frees the link where the client had closed before. */
+void link_lose(struct link *l, const char *text);
+/* LINK_DONE with a farewell: it is said now, as far as it can be. */
+void link_say_farewell(struct link *l);
+
+#endif

@@ -1,0 +1,172 @@
+/*
+ * What the client asks: channels, pty, environment, programs, signals, the end of a channel.
+ */
+#include "gateway/limits.h"
+#include "gateway/link_internal.h"
+#include "gateway/link_setup.h"
+#include "gateway/session.h"
+
+enum chan_answer link_on_chan_open(struct links *ls, struct chan *ch, const struct chan_open *o)
+{
+	const struct config *c = ls->session->server->config;
+	struct link *l;
+
+	if (o->is_tcp && (c->session.forward_tcp == 0 || (c->session.forward_tcp == 1 && !host_is_loopback(o->host)))) {
+		chan_refuse(ch, CHAN_PROHIBITED,
+			    c->session.forward_tcp == 0
+				    ? "forwarding is switched off at this gateway"
+				    : "only addresses inside the sandbox (localhost) can be reached");
+		return CHAN_NO;
+	}
+	if (o->is_tcp && (o->port == 0 || o->port > 65535)) {
+		chan_refuse(ch, CHAN_CONNECT_FAILED, "no such port");
+		return CHAN_NO;
+	}
+	l = ls->count < LINK_COUNT_MAX ? link_new(ls, ch) : NULL;
+	if (!l || (o->is_tcp && !link_setup_tcp(l->setup, o))) {
+		if (l) {
+			l->chan = NULL;
+			link_free(l);
+		}
+		chan_set_owner(ch, NULL);
+		chan_refuse(ch, CHAN_RESOURCE_SHORTAGE, "too many channels, or no memory");
+		return CHAN_NO;
+	}
+	ls->opened_count++;
+	if (!o->is_tcp)
+		return CHAN_YES;
+	l->is_tcp = true;
+	link_move(l, LINK_WAITING);
+	ls->on_wanted(ls);
+	return CHAN_LATER;
+}
+
+static void refuse_legacy_scp(struct link *l)
+{
+	struct chan *ch = l->chan;
+	static const char text[] = "legacy scp mode is not supported; use the default scp (SFTP) mode\n";
+
+	link_move(l, LINK_DONE);
+	chan_reply(ch, true);
+	if (chan_room(ch) >= sizeof(text) - 1)
+		(void)chan_write(ch, true, (const uint8_t *)text, sizeof(text) - 1);
+	chan_exit_status(ch, 1);
+	chan_eof(ch);
+	chan_close(ch);
+}
+
+static enum chan_answer on_start(struct link *l, const struct chan_request *r)
+{
+	if (!link_setup_start(l->setup, r))
+		return CHAN_NO;
+	if (r->kind == CHAN_EXEC && command_is_legacy_scp(r->value)) {
+		refuse_legacy_scp(l);
+		return CHAN_LATER;
+	}
+	l->is_subsystem = r->kind == CHAN_SUBSYSTEM;
+	link_move(l, LINK_WAITING);
+	l->links->on_wanted(l->links);
+	return CHAN_LATER;
+}
+
+static void send_resize(struct link *l, const struct chan_request *r)
+{
+	struct frame f = {.type = FRAME_RESIZE, .channel = l->number};
+
+	f.resize.columns = r->columns;
+	f.resize.rows = r->rows;
+	f.resize.xpixels = r->xpixels;
+	f.resize.ypixels = r->ypixels;
+	if (procd_client_send(l->links->procd, &f) < 0)
+		session_close(l->links->session, "out of memory");
+}
+
+static enum chan_answer on_window_change(struct link *l, const struct chan_request *r)
+{
+	if (!l->has_pty)
+		return CHAN_NO;
+	if (l->setup) {
+		l->setup->options.pty.columns = r->columns;
+		l->setup->options.pty.rows = r->rows;
+		l->setup->options.pty.xpixels = r->xpixels;
+		l->setup->options.pty.ypixels = r->ypixels;
+	} else if (l->state == LINK_OPENING || l->state == LINK_LIVE) {
+		send_resize(l, r);
+	}
+	return CHAN_YES;
+}
+
+static enum chan_answer on_signal(struct link *l, const struct chan_request *r)
+{
+	struct frame f = {.type = FRAME_SIGNAL, .channel = l->number, .signal = r->value};
+
+	if ((l->state != LINK_OPENING && l->state != LINK_LIVE) || r->value.n == 0 || r->value.n > 32)
+		return CHAN_NO;
+	return procd_client_send(l->links->procd, &f) == 0 ? CHAN_YES : CHAN_NO;
+}
+
+enum chan_answer link_on_chan_request(struct chan *ch, const struct chan_request *r)
+{
+	struct link *l = chan_owner(ch);
+	struct session *s = l->links->session;
+
+	switch (r->kind) {
+	case CHAN_PTY:
+		if (l->state != LINK_NEW || !link_setup_pty(l->setup, r))
+			return CHAN_NO;
+		l->has_pty = true;
+		return CHAN_YES;
+	case CHAN_ENV:
+		return l->state == LINK_NEW && link_setup_env(l->setup, s->server->config, r) ? CHAN_YES : CHAN_NO;
+	case CHAN_SHELL:
+	case CHAN_EXEC:
+	case CHAN_SUBSYSTEM:
+		return l->state == LINK_NEW ? on_start(l, r) : CHAN_NO;
+	case CHAN_WINDOW_CHANGE:
+		return on_window_change(l, r);
+	case CHAN_SIGNAL:
+		return on_signal(l, r);
+	case CHAN_BREAK:
+		return l->has_pty ? CHAN_YES
+				  : CHAN_NO; /* a pty has no line to break: as sshd, accepted and without effect */
+	case CHAN_OTHER:
+		break;
+	}
+	return CHAN_NO;
+}
+
+/*
+ * A client whose two directions are at EOF closes at once, while the command may still run: its exit status is waited for, as
+ * sshd does. Any other CLOSE gives the channel up.
+ */
+static bool still_owes_exit(const struct link *l)
+{
+	return l->state == LINK_LIVE && !l->is_tcp && !l->is_exit_seen && l->is_up_eof && chan_is_eof_sent(l->chan);
+}
+
+void link_on_chan_close(struct chan *ch)
+{
+	struct link *l = chan_owner(ch);
+
+	if (still_owes_exit(l))
+		return;
+	if (l->state == LINK_OPENING || l->state == LINK_LIVE) {
+		l->is_close_wanted = true;
+		link_push_up(l);
+		if (!l->is_close_sent)
+			timer_start(l->links->session->ring, &l->deadline, SESSION_LINGER_MS);
+	} else if (l->state == LINK_WAITING) {
+		link_move(l, LINK_DONE);
+	}
+	chan_close(ch);
+}
+
+void link_on_chan_gone(struct chan *ch)
+{
+	struct link *l = chan_owner(ch);
+
+	if (!l)
+		return;
+	l->chan = NULL;
+	link_free_when_done(l);
+}

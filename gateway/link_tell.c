@@ -1,0 +1,96 @@
+/*
+ * Words for the user, and the ends of channels that did not end by themselves: none looks like success.
+ */
+#include "gateway/limits.h"
+#include "gateway/link_internal.h"
+#include "gateway/session.h"
+
+#include <stdio.h>
+
+/* A message and what surrounds it. */
+#define TELL_MAX 256
+
+void tell_copy_plain(struct bytes from, char *ret_text, size_t size)
+{
+	size_t n = from.n < size - 1 ? from.n : size - 1;
+
+	for (size_t i = 0; i < n; i++)
+		ret_text[i] = from.p[i] < ' ' || from.p[i] == 0x7f ? '?' : (char)from.p[i];
+	ret_text[n] = 0;
+}
+
+bool link_has_room_to_tell(const struct link *l)
+{
+	return chan_room(l->chan) >= TELL_MAX;
+}
+
+void link_tell(struct link *l, const char *text)
+{
+	char line[TELL_MAX];
+	int n = snprintf(line, sizeof(line), "ringgate: %s\r\n", text);
+
+	if (n < 0 || l->is_tcp || !l->chan)
+		return;
+	if ((size_t)n >= sizeof(line))
+		n = sizeof(line) - 1;
+	if (chan_room(l->chan) >= (uint32_t)n)
+		(void)chan_write(l->chan, true, (const uint8_t *)line, (size_t)n);
+}
+
+void link_client_fail(struct link *l, const char *text, uint32_t status)
+{
+	struct chan *ch = l->chan;
+
+	if (l->is_tcp) {
+		l->chan = NULL;
+		chan_refuse(ch, CHAN_CONNECT_FAILED, text);
+		link_free_when_done(l);
+		return;
+	}
+	chan_reply(ch, true);
+	link_tell(l, text);
+	chan_exit_status(ch, status);
+	chan_eof(ch);
+	chan_close(ch);
+}
+
+void link_fail(struct link *l, const char *text, uint32_t status)
+{
+	link_move(l, LINK_DONE);
+	if (link_can_send(l))
+		link_client_fail(l, text, status);
+	else
+		link_free_when_done(l);
+}
+
+/*
+ * The sandbox is lost: words, exit-signal, EOF, CLOSE. Where the client's window is used up all of it waits for the window, since
+ * the words need some; links_on_settle and the link's deadline come back to it.
+ */
+void link_lose(struct link *l, const char *text)
+{
+	link_move(l, LINK_DONE);
+	if (!link_can_send(l)) {
+		link_free_when_done(l);
+		return;
+	}
+	l->farewell = text;
+	if (l->is_tcp || link_has_room_to_tell(l) || chan_is_eof_sent(l->chan))
+		link_say_farewell(l);
+	else
+		timer_start(l->links->session->ring, &l->deadline, SESSION_LINGER_MS);
+}
+
+void link_say_farewell(struct link *l)
+{
+	struct chan *ch = l->chan;
+	const char *text = l->farewell;
+
+	l->farewell = NULL;
+	timer_stop(l->links->session->ring, &l->deadline);
+	link_tell(l, text);
+	if (!l->is_tcp && !l->is_exit_seen)
+		chan_exit_signal(ch, bytes_str("HUP"), false, bytes_str(text));
+	chan_eof(ch);
+	chan_close(ch);
+}
