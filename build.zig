@@ -14,6 +14,9 @@ const libssh_internal = [_][]const u8{ "ssh/auth.c", "ssh/chan.c", "ssh/conn.c",
 
 const libssh_socket = "ssh/libssh_socket.c";
 
+/// What is linked with libyaml.
+const core_yaml = [_][]const u8{ "core/yaml", "core/settings" };
+
 const own_folders = [_][]const u8{ "core", "ring", "ssh", "upstream", "gateway", "procd", "control", "bench", "tests" };
 
 const own_flags = [_][]const u8{
@@ -155,17 +158,17 @@ const Tree = struct {
             list.append(b.allocator, f) catch @panic("OOM");
         }
         const specs = [_]Layer{
-            .{ .name = "core", .files = select(b, "core", "core/yaml", false), .include = t.sodium.include, .lib = null },
-            .{ .name = "core-yaml", .files = select(b, "core", "core/yaml", true), .include = t.sodium.include, .lib = null },
+            .{ .name = "core", .files = select(b, "core", &core_yaml, false), .include = t.sodium.include, .lib = null },
+            .{ .name = "core-yaml", .files = select(b, "core", &core_yaml, true), .include = t.sodium.include, .lib = null },
             .{ .name = "ring", .files = glob(b, "ring", ".c"), .include = t.uring.include, .lib = null },
             .{ .name = "ssh", .files = ssh_files.items, .include = t.join(&.{ ssh_public, t.sodium.include }), .lib = null },
             .{ .name = "ssh-internal", .files = ssh_internal_files.items, .include = t.join(&.{ ssh_all, t.sodium.include }), .lib = null },
             .{ .name = "redis", .files = glob(b, "upstream/redis", ".c"), .include = all, .lib = null },
             .{ .name = "control-client", .files = glob(b, "upstream/control", ".c"), .include = all, .lib = null },
-            .{ .name = "procd-codec", .files = select(b, "upstream/procd", "upstream/procd/client", false), .include = wire, .lib = null },
-            .{ .name = "procd-client", .files = select(b, "upstream/procd", "upstream/procd/client", true), .include = all, .lib = null },
-            .{ .name = "gateway", .files = select(b, "gateway", "gateway/main.c", false), .include = all, .lib = null },
-            .{ .name = "procd", .files = select(b, "procd", "procd/main.c", false), .include = wire, .lib = null },
+            .{ .name = "procd-codec", .files = select(b, "upstream/procd", &.{"upstream/procd/client"}, false), .include = wire, .lib = null },
+            .{ .name = "procd-client", .files = select(b, "upstream/procd", &.{"upstream/procd/client"}, true), .include = all, .lib = null },
+            .{ .name = "gateway", .files = select(b, "gateway", &.{"gateway/main.c"}, false), .include = all, .lib = null },
+            .{ .name = "procd", .files = select(b, "procd", &.{"procd/main.c"}, false), .include = wire, .lib = null },
         };
         const layers = b.allocator.dupe(Layer, &specs) catch @panic("OOM");
         for (layers) |*l| {
@@ -478,11 +481,15 @@ fn paths(b: *std.Build, files: []const []const u8) []const LazyPath {
     return list;
 }
 
-/// The files under `dir` whose path starts with `prefix`, or those whose path does not.
-fn select(b: *std.Build, dir: []const u8, prefix: []const u8, starts: bool) []const []const u8 {
+/// The files under `dir` whose path starts with one of `prefixes`, or those whose path does not.
+fn select(b: *std.Build, dir: []const u8, prefixes: []const []const u8, starts: bool) []const []const u8 {
     var list: std.ArrayList([]const u8) = .empty;
-    for (glob(b, dir, ".c")) |f|
-        if (std.mem.startsWith(u8, f, prefix) == starts) list.append(b.allocator, f) catch @panic("OOM");
+    for (glob(b, dir, ".c")) |f| {
+        const found = for (prefixes) |prefix| {
+            if (std.mem.startsWith(u8, f, prefix)) break true;
+        } else false;
+        if (found == starts) list.append(b.allocator, f) catch @panic("OOM");
+    }
     return list.items;
 }
 

@@ -11,20 +11,17 @@
 
 #include "core/check.h"
 #include "core/log.h"
+#include "core/settings.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #define CONFIG_LIST_MAX 16
-#define CONFIG_PATH_MAX 4096
-#define CONFIG_ERROR_BYTES 512
-#define CONFIG_SETTINGS_MAX 64
-#define CONFIG_LINE_SET UINT32_MAX
+#define CONFIG_PATH_MAX SETTINGS_PATH_MAX
+#define CONFIG_ERROR_BYTES SETTINGS_ERROR_BYTES
 
 struct config {
-	char path[CONFIG_PATH_MAX]; /* of the file, for error texts; "" without one */
-	/* Where each setting of the table stands; 0: its default; CONFIG_LINE_SET: --set. */
-	uint32_t lines[CONFIG_SETTINGS_MAX];
+	struct settings settings; /* first: the table's offsets start here */
 
 	/* Where to listen: "ADDR:PORT", "[V6]:PORT"; at least one. listen */
 	char listen[CONFIG_LIST_MAX][128];
@@ -81,6 +78,8 @@ struct config {
 		char kex[1024], ciphers[512], macs[512], host_keys[512];
 	} crypto;
 };
+
+extern const struct setting_table config_table;
 
 void config_defaults(struct config *c);
 /* Reads a file over the defaults. 0, or -EINVAL with "file:line: what is wrong and what is known" in ret_error. */

@@ -1,8 +1,8 @@
 /*
  * gateway/settings_table.c - every setting: its key, where it is stored, what it takes, its default, what it does.
  */
+#include "gateway/config.h"
 #include "gateway/limits.h"
-#include "gateway/settings.h"
 #include "ring/socket.h"
 
 #include <stddef.h>
@@ -80,7 +80,7 @@ static bool is_env_pattern(const char *text)
 	.most = sizeof(((struct config *)0)->field) / sizeof(((struct config *)0)->field[0]), .is_good = (test)
 #define ALGORITHMS(field, names) .type = TYPE_ALGORITHMS, AT(field), .choices = (names)
 
-const struct setting settings[] = {
+static const struct setting settings[] = {
 	{"listen", LIST(listen, listen_count, is_address), .unit = "ADDR:PORT or [V6]:PORT, numeric",
 	 .initial = "0.0.0.0:2222", .help = "Where to listen. Port 0 takes any free one; [::] is IPv6 alone."},
 	{"name", TEXT(name, is_name), .unit = "letters, digits and . _ -", .initial_shown = "the host name",
@@ -171,7 +171,15 @@ const struct setting settings[] = {
 	 .initial_shown = "all of them in this order", .help = "Host key algorithms."},
 };
 
-_Static_assert(ARRAY_LEN(settings) <= CONFIG_SETTINGS_MAX, "each setting's line is kept");
+_Static_assert(ARRAY_LEN(settings) <= SETTINGS_MAX, "each setting's line is kept");
+_Static_assert(offsetof(struct config, settings) == 0, "offsets start at it");
 _Static_assert(sizeof(enum log_level) == 4 && sizeof(enum log_format) == 4, "a choice is stored as uint32_t");
 
-const size_t settings_count = ARRAY_LEN(settings);
+static const char *const sections[] = {"log", "login", "login.unauthenticated", "session", "procd", "crypto", NULL};
+
+const struct setting_table config_table = {
+	.program = "ringgate",
+	.settings = settings,
+	.count = ARRAY_LEN(settings),
+	.sections = sections,
+};

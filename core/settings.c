@@ -1,7 +1,7 @@
 /*
- * gateway/settings.c - checks values against the table, and finds keys in it.
+ * core/settings.c - checks values against the table, and finds keys in it.
  */
-#include "gateway/settings.h"
+#include "core/settings.h"
 
 #include "core/nearest.h"
 #include "core/yaml.h"
@@ -118,7 +118,7 @@ static int number_apply(void *at, const struct setting *s, const char *text, cha
 	return 0;
 }
 
-static int choice_find(const struct setting *s, const char *text, char why[SETTING_WHY_MAX])
+static int choice_find(const struct settings *c, const struct setting *s, const char *text, char why[SETTING_WHY_MAX])
 {
 	char shown[DOC_SHOW_BYTES], allowed[SETTING_WHY_MAX / 2] = "";
 	struct nearest near;
@@ -132,8 +132,8 @@ static int choice_find(const struct setting *s, const char *text, char why[SETTI
 	if (near.best)
 		return refuse(why, "'%s' is unknown; did you mean '%s'?", doc_show(text, shown), near.best);
 	if (s->type == TYPE_ALGORITHMS)
-		return refuse(why, "'%s' is not among those accepted (ringgate --help-settings lists them)",
-			      doc_show(text, shown));
+		return refuse(why, "'%s' is not among those accepted (%s --help-settings lists them)",
+			      doc_show(text, shown), c->table->program);
 	text_add_allowed(allowed, sizeof(allowed), s);
 	return refuse(why, "'%s' is unknown; allowed: %s", doc_show(text, shown), allowed);
 }
@@ -150,7 +150,7 @@ static int text_apply(char *at, const struct setting *s, const char *text, char 
 	return 0;
 }
 
-static int list_apply(struct config *c, const struct setting *s, const char *const *texts, size_t count,
+static int list_apply(struct settings *c, const struct setting *s, const char *const *texts, size_t count,
 		      char why[SETTING_WHY_MAX])
 {
 	char *entries = (char *)c + s->offset;
@@ -169,16 +169,16 @@ static int list_apply(struct config *c, const struct setting *s, const char *con
 	return 0;
 }
 
-static int algorithms_apply(char *at, const struct setting *s, const char *const *texts, size_t count,
-			    char why[SETTING_WHY_MAX])
+static int algorithms_apply(const struct settings *c, char *at, const struct setting *s, const char *const *texts,
+			    size_t count, char why[SETTING_WHY_MAX])
 {
 	uint32_t seen = 0;
 
 	if (count == 0)
-		return refuse(why, "names nothing; ringgate --help-settings lists what is accepted");
+		return refuse(why, "names nothing; %s --help-settings lists what is accepted", c->table->program);
 	at[0] = 0;
 	for (size_t i = 0; i < count; i++) {
-		int k = choice_find(s, texts[i], why);
+		int k = choice_find(c, s, texts[i], why);
 
 		if (k < 0)
 			return k;
@@ -190,7 +190,7 @@ static int algorithms_apply(char *at, const struct setting *s, const char *const
 	return 0;
 }
 
-int setting_apply(struct config *c, const struct setting *s, const char *const *texts, size_t count,
+int setting_apply(struct settings *c, const struct setting *s, const char *const *texts, size_t count,
 		  char why[SETTING_WHY_MAX])
 {
 	void *at = (char *)c + s->offset;
@@ -199,13 +199,13 @@ int setting_apply(struct config *c, const struct setting *s, const char *const *
 	if (s->type == TYPE_LIST)
 		return list_apply(c, s, texts, count, why);
 	if (s->type == TYPE_ALGORITHMS)
-		return algorithms_apply(at, s, texts, count, why);
+		return algorithms_apply(c, at, s, texts, count, why);
 	ASSERT(count == 1);
 	if (s->type == TYPE_TEXT)
 		return text_apply(at, s, texts[0], why);
 	if (s->type != TYPE_CHOICE)
 		return number_apply(at, s, texts[0], why);
-	k = choice_find(s, texts[0], why);
+	k = choice_find(c, s, texts[0], why);
 	if (k < 0)
 		return k;
 	memcpy(at, &(uint32_t){(uint32_t)k}, sizeof(uint32_t));
@@ -239,9 +239,9 @@ static size_t commas_split(char *text, const char *texts[SETTING_TEXTS_MAX])
 	return count;
 }
 
-int setting_apply_text(struct config *c, const struct setting *s, const char *text, char why[SETTING_WHY_MAX])
+int setting_apply_text(struct settings *c, const struct setting *s, const char *text, char why[SETTING_WHY_MAX])
 {
-	char copy[CONFIG_PATH_MAX];
+	char copy[SETTINGS_PATH_MAX];
 	const char *texts[SETTING_TEXTS_MAX] = {text};
 	size_t count = 1;
 
@@ -256,20 +256,20 @@ int setting_apply_text(struct config *c, const struct setting *s, const char *te
 	return setting_apply(c, s, texts, count, why);
 }
 
-const struct setting *setting_find(const char *key)
+const struct setting *setting_find(const struct setting_table *t, const char *key)
 {
-	for (size_t i = 0; i < settings_count; i++)
-		if (strcmp(settings[i].key, key) == 0)
-			return &settings[i];
+	for (size_t i = 0; i < t->count; i++)
+		if (strcmp(t->settings[i].key, key) == 0)
+			return &t->settings[i];
 	return NULL;
 }
 
-bool setting_is_section(const char *key)
+bool setting_is_section(const struct setting_table *t, const char *key)
 {
 	size_t n = strlen(key);
 
-	for (size_t i = 0; i < settings_count; i++)
-		if (strncmp(settings[i].key, key, n) == 0 && settings[i].key[n] == '.')
+	for (size_t i = 0; i < t->count; i++)
+		if (strncmp(t->settings[i].key, key, n) == 0 && t->settings[i].key[n] == '.')
 			return true;
 	return false;
 }
@@ -282,30 +282,29 @@ static const char *last_part(const char *key)
 }
 
 /* The known key that was meant by an unknown one: spelled nearly so, or of the same name in another section. */
-static const char *key_nearest(const char *key)
+static const char *key_nearest(const struct setting_table *t, const char *key)
 {
-	static const char *const sections[] = {"log", "login", "login.unauthenticated", "session", "procd", "crypto"};
 	struct nearest near;
 
 	nearest_begin(&near, key);
-	for (size_t i = 0; i < settings_count; i++)
-		nearest_offer(&near, settings[i].key);
-	for (size_t i = 0; i < ARRAY_LEN(sections); i++)
-		nearest_offer(&near, sections[i]);
-	for (size_t i = 0; !near.best && i < settings_count; i++)
-		if (strcmp(last_part(settings[i].key), last_part(key)) == 0)
-			return settings[i].key;
+	for (size_t i = 0; i < t->count; i++)
+		nearest_offer(&near, t->settings[i].key);
+	for (size_t i = 0; t->sections[i]; i++)
+		nearest_offer(&near, t->sections[i]);
+	for (size_t i = 0; !near.best && i < t->count; i++)
+		if (strcmp(last_part(t->settings[i].key), last_part(key)) == 0)
+			return t->settings[i].key;
 	return near.best;
 }
 
-void text_add_unknown(char *text, size_t size, const char *key)
+void text_add_unknown(char *text, size_t size, const struct setting_table *t, const char *key)
 {
 	char shown[DOC_SHOW_BYTES];
-	const char *near = key_nearest(key);
+	const char *near = key_nearest(t, key);
 
 	text_add(text, size, "unknown setting '%s'", doc_show(key, shown));
 	if (near)
 		text_add(text, size, "; did you mean '%s'?", near);
 	else
-		text_add(text, size, "; ringgate --help-settings lists all");
+		text_add(text, size, "; %s --help-settings lists all", t->program);
 }
