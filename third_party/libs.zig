@@ -145,7 +145,7 @@ pub fn msgpack(b: *std.Build, o: Options) Lib {
     return .{ .lib = static(b, o, "msgpackc", m), .include = dup(b, &.{include.getDirectory()}) };
 }
 
-/// Ed25519, SHA-256 and SHA-512, random bytes, constant-time helpers, base64 and hex; nothing else of libsodium.
+/// Ed25519, SHA-256 and SHA-512, HMAC-SHA256, random bytes, constant-time helpers, base64 and hex; nothing else of libsodium.
 pub fn sodium(b: *std.Build, o: Options) Lib {
     const dep = b.dependency("libsodium", .{});
     const root = dep.path("src/libsodium");
@@ -191,6 +191,7 @@ pub fn sodium(b: *std.Build, o: Options) Lib {
         .root = root,
         .flags = f,
         .files = &.{
+            "crypto_auth/hmacsha256/auth_hmacsha256.c",
             "crypto_core/ed25519/ref10/ed25519_ref10.c",
             "crypto_hash/crypto_hash.c",
             "crypto_hash/sha256/cp/hash_sha256_cp.c",
