@@ -10,7 +10,7 @@ const Options = third.Options;
 
 /// The files of ssh/ that may see libssh's internal headers (`#include "config.h"` first). They are read again
 /// at each libssh update. ssh/libssh_socket.c is not among them: it is built into libssh in place of its socket.c.
-const libssh_internal = [_][]const u8{ "ssh/auth.c", "ssh/chan.c", "ssh/conn.c", "ssh/packet_out.c", "ssh/server.c" };
+const libssh_internal = [_][]const u8{ "ssh/auth.c", "ssh/chan.c", "ssh/conn.c", "ssh/packet_out.c", "ssh/server.c", "bench/client.c" };
 
 const libssh_socket = "ssh/libssh_socket.c";
 
@@ -40,8 +40,8 @@ pub fn build(b: *std.Build) void {
     const tree: Tree = .init(b, o);
     tree.steps();
     const bin = if (asan) "asan" else if (tsan) "tsan" else "bin";
-    const programs = [_]?*Compile{ tree.ringgate(), tree.procd() };
-    for ([_][]const u8{ "ringgate", "procd" }, programs) |name, maybe| {
+    const programs = [_]?*Compile{ tree.ringgate(), tree.procd(), tree.ringbench() };
+    for ([_][]const u8{ "ringgate", "procd", "ringbench" }, programs) |name, maybe| {
         const step = b.step(name, b.fmt("Build {s} into zig-out/{s}", .{ name, bin }));
         const exe = maybe orelse {
             std.debug.print("note: {s} has no main.c yet and is not built\n", .{name});
@@ -169,6 +169,7 @@ const Tree = struct {
             .{ .name = "procd-client", .files = select(b, "upstream/procd", &.{"upstream/procd/client"}, true), .include = all, .lib = null },
             .{ .name = "gateway", .files = select(b, "gateway", &.{"gateway/main.c"}, false), .include = all, .lib = null },
             .{ .name = "procd", .files = select(b, "procd", &.{"procd/main.c"}, false), .include = wire, .lib = null },
+            .{ .name = "bench", .files = select(b, "bench", &.{"bench/ringbench.c"}, false), .include = t.join(&.{ ssh_all, all }), .lib = null },
         };
         const layers = b.allocator.dupe(Layer, &specs) catch @panic("OOM");
         for (layers) |*l| {
@@ -249,6 +250,13 @@ const Tree = struct {
         return exe;
     }
 
+    fn ringbench(t: Tree) ?*Compile {
+        if (t.ssh == null) return null;
+        const exe = t.program("ringbench", "bench/ringbench.c", "bench") orelse return null;
+        t.link(exe.root_module, &.{ "bench", "ssh", "ssh-internal", "ring", "core" });
+        return exe;
+    }
+
     /// Links layers and the third-party libraries that these layers use.
     fn link(t: Tree, m: *std.Build.Module, names: []const []const u8) void {
         for (names) |name| if (t.layer(name).lib) |lib| m.linkLibrary(lib);
@@ -280,6 +288,7 @@ const Tree = struct {
         if (eql(u8, folder, "ssh")) return t.link(m, &.{ "ssh", "ssh-internal", "core" });
         if (eql(u8, folder, "upstream"))
             return t.link(m, &.{ "procd-client", "procd-codec", "control-client", "redis", "ring", "core" });
+        if (eql(u8, folder, "bench")) return t.link(m, &.{ "bench", "ssh", "ssh-internal", "ring", "core" });
         if (eql(u8, folder, "procd")) return t.link(m, &.{ "procd", "procd-codec", "core" });
         t.link(m, &.{
             "gateway", "procd-client", "procd-codec", "control-client", "redis", "ssh", "ssh-internal", "ring", "core-yaml", "core",

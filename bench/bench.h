@@ -1,0 +1,68 @@
+/*
+ * bench/bench.h - what ringbench's scenarios share: the options, the ring, the results.
+ *
+ * Owner:  main. Thread: one.
+ */
+#ifndef BENCH_BENCH_H
+#define BENCH_BENCH_H
+
+#include "bench/client.h"
+#include "bench/histogram.h"
+
+#include <stdio.h>
+
+/* More would need more descriptors and memory than one generator should take. */
+#define BENCH_COUNT_MAX 1000000
+#define BENCH_PARALLEL_MAX 20000
+#define BENCH_RESULTS_MAX 64
+
+struct bench_options {
+	uint32_t count;       /* how many in all */
+	uint32_t parallel;    /* how many at once */
+	uint64_t size_bytes;  /* of each stream */
+	uint32_t interval_ms; /* between keystrokes */
+	uint32_t hold_s;      /* idle: how long the sessions rest; 0: until standard input ends */
+	uint32_t limit_s;     /* the whole run's deadline */
+	const char *command;  /* connect, exec */
+	const char *path;     /* up, down: the file in the sandbox */
+	bool is_json, is_quiet;
+};
+
+struct bench {
+	struct ring *ring;
+	struct bench_options options;
+	struct client_options client;
+	struct timer limit, progress;
+	struct histogram latency; /* of what the scenario names */
+	uint64_t started_us, ended_us, first_us;
+	uint32_t begun, done, failed;
+	uint32_t live_count; /* connections of the scenario that have not ended */
+	uint64_t bytes;
+	char failure[CLIENT_REASON_MAX]; /* the first */
+	/* Further figures, in the order in which they were added. */
+	struct {
+		const char *name;
+		double value;
+	} results[BENCH_RESULTS_MAX];
+	uint32_t result_count;
+};
+
+struct scenario {
+	const char *name, *help;
+	uint32_t count, parallel; /* defaults */
+	uint64_t size_bytes;
+	/* Starts it; the ring runs after it. 0 or negative errno. */
+	int (*start)(struct bench *b);
+};
+
+extern const struct scenario scenario_connect, scenario_exec, scenario_idle, scenario_echo, scenario_up, scenario_down;
+
+/* Real microseconds, not the ring's batch time. */
+uint64_t bench_now_us(void);
+/* Remembers the first reason; the run ends with status 1. */
+void bench_fail(struct bench *b, const char *what, const char *reason);
+void bench_result(struct bench *b, const char *name, double value);
+/* All is done: the ring stops. */
+void bench_end(struct bench *b);
+
+#endif

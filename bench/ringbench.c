@@ -1,0 +1,369 @@
+/*
+ * ringbench - loads an SSH server, ours or any other, and says how it did.
+ *
+ * One thread, one ring, thousands of libssh client sessions. What is moved is compared: lost or altered bytes are a failure, not a result.
+ * bench/compare.py runs it beside sshd and counts the servers' CPU.
+ */
+#include "bench/bench.h"
+
+#include "core/nearest.h"
+#include "ring/socket.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#define PROGRESS_MS 500
+#define LOGIN_MS 60000
+
+static const struct scenario *const scenarios[] = {
+	&scenario_connect, &scenario_exec, &scenario_idle, &scenario_echo, &scenario_up, &scenario_down,
+};
+
+uint64_t bench_now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+void bench_fail(struct bench *b, const char *what, const char *reason)
+{
+	if (!b->failure[0])
+		snprintf(b->failure, sizeof(b->failure), "%s: %s", what, reason);
+}
+
+void bench_result(struct bench *b, const char *name, double value)
+{
+	ASSERT(b->result_count < BENCH_RESULTS_MAX);
+	b->results[b->result_count].name = name;
+	b->results[b->result_count++].value = value;
+}
+
+void bench_end(struct bench *b)
+{
+	if (!b->ended_us)
+		b->ended_us = bench_now_us();
+	timer_stop(b->ring, &b->limit);
+	timer_stop(b->ring, &b->progress);
+	ring_stop(b->ring);
+}
+
+static void on_limit(struct timer *t)
+{
+	struct bench *b = CONTAINER_OF(t, struct bench, limit);
+
+	bench_fail(b, "the run", "did not end within --limit seconds");
+	bench_end(b);
+}
+
+static void on_progress(struct timer *t)
+{
+	struct bench *b = CONTAINER_OF(t, struct bench, progress);
+
+	fprintf(stderr, "\rringbench: %u done, %u failed, %llu MB ", b->done, b->failed,
+		(unsigned long long)(b->bytes / 1000000));
+	timer_start(b->ring, t, PROGRESS_MS);
+}
+
+static void add_common_results(struct bench *b)
+{
+	struct rusage u;
+	double seconds = (double)(b->ended_us - b->first_us) / 1e6;
+
+	getrusage(RUSAGE_SELF, &u);
+	bench_result(b, "done", b->done);
+	bench_result(b, "failed", b->failed);
+	bench_result(b, "seconds", seconds);
+	bench_result(b, "per_s", seconds > 0 ? b->done / seconds : 0);
+	bench_result(b, "bytes", (double)b->bytes);
+	bench_result(b, "p50_us", (double)histogram_at(&b->latency, 0.5));
+	bench_result(b, "p90_us", (double)histogram_at(&b->latency, 0.9));
+	bench_result(b, "p99_us", (double)histogram_at(&b->latency, 0.99));
+	bench_result(b, "p999_us", (double)histogram_at(&b->latency, 0.999));
+	bench_result(b, "max_us", (double)b->latency.max);
+	bench_result(b, "mean_us", histogram_mean(&b->latency));
+	bench_result(b, "own_cpu_s",
+		     (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+			     (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
+}
+
+static void print_results(const struct bench *b, const char *name)
+{
+	if (b->options.is_json)
+		printf("{\"scenario\": \"%s\", \"count\": %u, \"parallel\": %u, \"size\": %llu", name, b->options.count,
+		       b->options.parallel, (unsigned long long)b->options.size_bytes);
+	else
+		printf("%s\n", name);
+	for (uint32_t i = 0; i < b->result_count; i++)
+		printf(b->options.is_json ? ", \"%s\": %.15g" : "  %-20s %.15g\n", b->results[i].name,
+		       round(b->results[i].value * 1000) / 1000);
+	if (b->options.is_json)
+		printf("}\n");
+}
+
+static void usage(void)
+{
+	puts("usage: ringbench SCENARIO --address ADDR:PORT --user NAME --identity FILE [options]\n"
+	     "\n"
+	     "Loads an SSH server and prints rates and latencies; altered or missing bytes are a failure.\n");
+	for (size_t i = 0; i < ARRAY_LEN(scenarios); i++)
+		printf("  %-10s %s\n", scenarios[i]->name, scenarios[i]->help);
+	puts("\n"
+	     "  --address ADDR:PORT  numeric address of the server\n"
+	     "  --user NAME          SSH user name: the sandbox ID at a gateway\n"
+	     "  --identity FILE      private key without a passphrase\n"
+	     "  --count N            how many in all          --parallel N  how many at once\n"
+	     "  --size BYTES         of each stream; K, M, G as powers of 1024\n"
+	     "  --interval-ms N      echo: pause after an echo (10)\n"
+	     "  --hold SECONDS       idle: how long to rest; 0: until standard input ends (0)\n"
+	     "  --command TEXT       connect, exec (true)\n"
+	     "  --path FILE          up, down: the file in the sandbox (ringbench.data), removed at the end\n"
+	     "  --kex, --cipher, --mac LIST   OpenSSH names, comma separated\n"
+	     "  --limit SECONDS      deadline of the whole run (600)\n"
+	     "  --json               one line of JSON\n"
+	     "  --quiet              no progress\n"
+	     "\n"
+	     "Exit status: 0 all is well, 1 something failed or differed, 2 wrong usage.");
+}
+
+/* A number with K, M or G behind it, within 1 (or 0 where that may be) and max. */
+static bool parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret)
+{
+	char *end;
+	unsigned long long v;
+	uint32_t shift = 0;
+
+	errno = 0;
+	v = strtoull(text, &end, 10);
+	if (end == text || errno || text[0] == '-')
+		return false;
+	if (*end && strchr("KMG", *end)) {
+		shift = *end == 'K' ? 10 : *end == 'M' ? 20 : 30;
+		end++;
+	}
+	if (*end || v > max >> shift || v << shift < min)
+		return false;
+	*ret = (uint64_t)v << shift;
+	return true;
+}
+
+static const struct scenario *scenario_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(scenarios); i++)
+		if (strcmp(scenarios[i]->name, name) == 0)
+			return scenarios[i];
+	return NULL;
+}
+
+struct arguments {
+	const char *address, *identity;
+};
+
+static int parse_arguments(int argc, char **argv, struct bench *b, struct arguments *a)
+{
+	enum {
+		ADDRESS = 256,
+		USER,
+		IDENTITY,
+		COUNT,
+		PARALLEL,
+		SIZE,
+		INTERVAL,
+		HOLD,
+		COMMAND,
+		FILE_PATH,
+		KEX,
+		CIPHER,
+		MAC,
+		LIMIT,
+		JSON,
+		QUIET
+	};
+	static const struct option options[] = {
+		{"address", required_argument, NULL, ADDRESS},
+		{"user", required_argument, NULL, USER},
+		{"identity", required_argument, NULL, IDENTITY},
+		{"count", required_argument, NULL, COUNT},
+		{"parallel", required_argument, NULL, PARALLEL},
+		{"size", required_argument, NULL, SIZE},
+		{"interval-ms", required_argument, NULL, INTERVAL},
+		{"hold", required_argument, NULL, HOLD},
+		{"command", required_argument, NULL, COMMAND},
+		{"path", required_argument, NULL, FILE_PATH},
+		{"kex", required_argument, NULL, KEX},
+		{"cipher", required_argument, NULL, CIPHER},
+		{"mac", required_argument, NULL, MAC},
+		{"limit", required_argument, NULL, LIMIT},
+		{"json", no_argument, NULL, JSON},
+		{"quiet", no_argument, NULL, QUIET},
+		{NULL, 0, NULL, 0},
+	};
+	struct bench_options *o = &b->options;
+	int which, index = 0;
+	uint64_t n = 0;
+
+	while ((which = getopt_long(argc, argv, "", options, &index)) != -1) {
+		bool is_good = true;
+
+		switch (which) {
+		case ADDRESS:
+			a->address = optarg;
+			break;
+		case USER:
+			b->client.user = optarg;
+			break;
+		case IDENTITY:
+			a->identity = optarg;
+			break;
+		case COUNT:
+			is_good = parse_number(optarg, 1, BENCH_COUNT_MAX, &n), o->count = (uint32_t)n;
+			break;
+		case PARALLEL:
+			is_good = parse_number(optarg, 1, BENCH_PARALLEL_MAX, &n), o->parallel = (uint32_t)n;
+			break;
+		case SIZE:
+			is_good = parse_number(optarg, 0, 1ull << 40, &o->size_bytes);
+			break;
+		case INTERVAL:
+			is_good = parse_number(optarg, 0, 60000, &n), o->interval_ms = (uint32_t)n;
+			break;
+		case HOLD:
+			is_good = parse_number(optarg, 0, 86400, &n), o->hold_s = (uint32_t)n;
+			break;
+		case COMMAND:
+			o->command = optarg;
+			break;
+		case FILE_PATH:
+			o->path = optarg;
+			break;
+		case KEX:
+			b->client.kex = optarg;
+			break;
+		case CIPHER:
+			b->client.cipher = optarg;
+			break;
+		case MAC:
+			b->client.mac = optarg;
+			break;
+		case LIMIT:
+			is_good = parse_number(optarg, 1, 86400, &n), o->limit_s = (uint32_t)n;
+			break;
+		case JSON:
+			o->is_json = true;
+			break;
+		case QUIET:
+			o->is_quiet = true;
+			break;
+		default:
+			return -EINVAL;
+		}
+		if (!is_good) {
+			fprintf(stderr, "ringbench: --%s %s: not a number in its bounds\n", options[index].name,
+				optarg);
+			return -EINVAL;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "ringbench: what is '%s'? See ringbench --help\n", argv[optind]);
+		return -EINVAL;
+	}
+	if (!a->address || !b->client.user || !a->identity) {
+		fprintf(stderr, "ringbench: --address, --user and --identity are needed\n");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static void raise_descriptor_limit(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0) {
+		l.rlim_cur = l.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &l);
+	}
+}
+
+static int run(struct bench *b, const struct scenario *s)
+{
+	int rc = ring_new(&(struct ring_options){0}, &b->ring);
+
+	if (rc < 0) {
+		fprintf(stderr, "ringbench: %s\n", ring_explain(rc));
+		return rc;
+	}
+	timer_init(&b->limit, on_limit);
+	timer_start(b->ring, &b->limit, b->options.limit_s * 1000ull);
+	timer_init(&b->progress, on_progress);
+	if (!b->options.is_quiet)
+		timer_start(b->ring, &b->progress, PROGRESS_MS);
+	b->started_us = bench_now_us();
+	rc = s->start(b);
+	if (rc == 0)
+		rc = ring_run(b->ring);
+	if (rc < 0)
+		bench_fail(b, "the run",
+			   rc == -ENOMEM ? "out of memory, or an algorithm that libssh does not know" : strerror(-rc));
+	if (!b->first_us)
+		b->first_us = b->started_us;
+	if (!b->ended_us)
+		b->ended_us = bench_now_us();
+	if (!b->options.is_quiet)
+		fputs("\r\033[K", stderr);
+	return 0; /* what is still open ends with the process */
+}
+
+int main(int argc, char **argv)
+{
+	static struct bench bench = {
+		.options = {.interval_ms = 10, .limit_s = 600, .command = "true", .path = "ringbench.data"},
+		.client = {.login_ms = LOGIN_MS},
+	};
+	static struct sockaddr_storage addr;
+	struct arguments a = {0};
+	const struct scenario *s;
+
+	if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+		usage();
+		return 0;
+	}
+	if (argc >= 2 && strcmp(argv[1], "--version") == 0) {
+		puts("ringbench " RINGGATE_VERSION);
+		return 0;
+	}
+	s = argc >= 2 ? scenario_find(argv[1]) : NULL;
+	if (!s) {
+		fprintf(stderr, "ringbench: %s%s; see ringbench --help\n",
+			argc >= 2 ? "no such scenario: " : "which scenario?", argc >= 2 ? argv[1] : "");
+		return 2;
+	}
+	bench.options.count = s->count;
+	bench.options.parallel = s->parallel;
+	bench.options.size_bytes = s->size_bytes;
+	if (parse_arguments(argc - 1, argv + 1, &bench, &a) < 0)
+		return 2;
+	if (socket_address_parse(a.address, &addr, &bench.client.addr_bytes) < 0) {
+		fprintf(stderr, "ringbench: --address %s: not ADDR:PORT with a numeric address\n", a.address);
+		return 2;
+	}
+	bench.client.addr = (const struct sockaddr *)&addr;
+	raise_descriptor_limit();
+	if (client_library_start() < 0 || client_key_load(a.identity, &bench.client.key) < 0) {
+		fprintf(stderr, "ringbench: --identity %s: not a private key that can be read without a passphrase\n",
+			a.identity);
+		return 2;
+	}
+	if (run(&bench, s) < 0)
+		return 1;
+	add_common_results(&bench);
+	print_results(&bench, s->name);
+	if (bench.failure[0])
+		fprintf(stderr, "ringbench: %s: %s\n", s->name, bench.failure);
+	return bench.failure[0] ? 1 : 0;
+}

@@ -1,0 +1,190 @@
+/*
+ * connect: one connection for each command. exec: one command after the other over each of a few connections.
+ */
+#include "bench/bench.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct runner {
+	struct bench *bench;
+	struct client *client;
+	struct client_chan chan;
+	uint64_t began_us;
+	bool is_exec, is_chan_done;
+};
+
+static void begin(struct runner *r);
+static void next_command(struct runner *r);
+
+static void count_done(struct runner *r, int status)
+{
+	struct bench *b = r->bench;
+
+	if (status == 0) {
+		histogram_add(&b->latency, bench_now_us() - r->began_us);
+		b->done++;
+	} else {
+		b->failed++;
+		bench_fail(b, "a command", status < 0 ? "ended without a status" : "ended with another status than 0");
+	}
+}
+
+static void on_started(struct client_chan *ch, bool is_good)
+{
+	struct runner *r = ch->owner;
+
+	if (!is_good)
+		bench_fail(r->bench, "a command", "was refused");
+}
+
+static void on_data(struct client_chan *ch, bool is_error, struct bytes data)
+{
+	struct runner *r = ch->owner;
+
+	(void)is_error;
+	r->bench->bytes += data.n;
+}
+
+static void on_room(struct client_chan *ch)
+{
+	client_chan_eof(ch);
+}
+
+static void on_chan_closed(struct client_chan *ch, int status)
+{
+	struct runner *r = ch->owner;
+
+	if (!r->is_exec) {
+		r->is_chan_done = true;
+		count_done(r, status);
+		client_close(ch->client);
+		return;
+	}
+	count_done(r, status);
+	next_command(r);
+}
+
+static const struct client_chan_events chan_events = {
+	.on_started = on_started,
+	.on_data = on_data,
+	.on_room = on_room,
+	.on_closed = on_chan_closed,
+};
+
+static void open_command(struct runner *r)
+{
+	memset(&r->chan, 0, sizeof(r->chan));
+	r->chan.events = &chan_events;
+	r->chan.owner = r;
+	r->chan.command = r->bench->options.command;
+	if (client_chan_open(r->client, &r->chan) < 0)
+		bench_fail(r->bench, "a channel", "too many");
+}
+
+static void next_command(struct runner *r)
+{
+	struct bench *b = r->bench;
+
+	if (b->begun == b->options.count) {
+		client_close(r->client);
+		return;
+	}
+	b->begun++;
+	r->began_us = bench_now_us();
+	open_command(r);
+}
+
+static void on_live(struct client *c)
+{
+	struct runner *r = c->owner;
+
+	if (r->is_exec) {
+		if (!r->bench->first_us)
+			r->bench->first_us = bench_now_us();
+		next_command(r);
+	} else {
+		open_command(r);
+	}
+}
+
+static void on_closed(struct client *c, bool was_asked, const char *reason)
+{
+	struct runner *r = c->owner;
+	struct bench *b = r->bench;
+
+	client_free(c);
+	r->client = NULL;
+	if (!was_asked) {
+		b->failed++;
+		bench_fail(b, "a connection", reason);
+	}
+	if (!r->is_exec && b->begun < b->options.count) {
+		begin(r);
+		return;
+	}
+	free(r);
+	if (--b->live_count == 0)
+		bench_end(b);
+}
+
+static const struct client_events client_events = {.on_live = on_live, .on_closed = on_closed};
+
+static void begin(struct runner *r)
+{
+	struct bench *b = r->bench;
+
+	if (!r->is_exec)
+		b->begun++;
+	r->is_chan_done = false;
+	r->began_us = bench_now_us();
+	r->client = client_new(b->ring, &b->client, &client_events, r);
+	if (!r->client) {
+		bench_fail(b, "a connection", "out of memory, or an algorithm that libssh does not know");
+		bench_end(b);
+	}
+}
+
+static int start(struct bench *b, bool is_exec)
+{
+	uint32_t n = b->options.parallel < b->options.count ? b->options.parallel : b->options.count;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct runner *r = calloc(1, sizeof(*r));
+
+		if (!r)
+			return -ENOMEM;
+		r->bench = b;
+		r->is_exec = is_exec;
+		b->live_count++;
+		begin(r);
+	}
+	return 0;
+}
+
+static int start_connect(struct bench *b)
+{
+	return start(b, false);
+}
+
+static int start_exec(struct bench *b)
+{
+	return start(b, true);
+}
+
+const struct scenario scenario_connect = {
+	.name = "connect",
+	.help = "a connection, a login and one command, --count times, --parallel at once",
+	.count = 1000,
+	.parallel = 16,
+	.start = start_connect,
+};
+
+const struct scenario scenario_exec = {
+	.name = "exec",
+	.help = "--count commands over --parallel connections, one after the other on each",
+	.count = 2000,
+	.parallel = 1,
+	.start = start_exec,
+};
