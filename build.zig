@@ -376,7 +376,7 @@ const Check = struct {
         const led = [_][]const u8{ "-Dsocket=sim_libc_socket", "-Dclose=sim_libc_close", "-Dshutdown=sim_libc_shutdown" };
         m.addCSourceFiles(.{
             .root = c.b.path("."),
-            .files = &.{ "ring/mail.c", "ring/stream.c", "ring/timer.c", "ring/wheel.c", "ring/socket.c" },
+            .files = &.{ "ring/mail.c", "ring/stream.c", "ring/timer.c", "ring/watch.c", "ring/wheel.c", "ring/socket.c" },
             .flags = std.mem.concat(c.b.allocator, []const u8, &.{ t.flags(), &led }) catch @panic("OOM"),
         });
         t.link(m, &.{ "gateway", "procd-client", "procd-codec", "ssh", "ssh-internal", "core-yaml", "core" });

@@ -28,12 +28,14 @@ enum op {
 	OP_ACCEPT,
 	OP_LISTENER_CANCEL,
 	OP_POST, /* the pointer is the receiver's ring; completes only where MSG_RING failed */
+	OP_WATCH,
+	OP_WATCH_CANCEL,
 };
-#define OP_MASK 7ULL
+#define OP_MASK (RING_OWNER_ALIGN - 1ULL)
 
 /* Values of user_data with OP_RING. */
-#define TAG_WAKE (1ULL << 3) /* the eventfd was read */
-#define TAG_MAIL (2ULL << 3) /* another ring's MSG_RING */
+#define TAG_WAKE (1ULL << 4) /* the eventfd was read */
+#define TAG_MAIL (2ULL << 4) /* another ring's MSG_RING */
 
 /* See buffers.c. */
 struct recv_buffers {
@@ -116,5 +118,8 @@ void stream_feed(struct ring *r);
 
 void listener_on_accept(struct listener *l, int res, uint32_t flags);
 void listener_on_cancel(struct listener *l);
+
+void watch_on_poll(struct watch *w, int res);
+void watch_on_cancel(struct watch *w);
 
 #endif

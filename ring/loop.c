@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 static const int ops_needed[] = {
-	IORING_OP_ACCEPT,  IORING_OP_RECV,         IORING_OP_SEND,     IORING_OP_SENDMSG,
-	IORING_OP_CONNECT, IORING_OP_ASYNC_CANCEL, IORING_OP_MSG_RING, IORING_OP_READ,
+	IORING_OP_ACCEPT,       IORING_OP_RECV,     IORING_OP_SEND, IORING_OP_SENDMSG,  IORING_OP_CONNECT,
+	IORING_OP_ASYNC_CANCEL, IORING_OP_MSG_RING, IORING_OP_READ, IORING_OP_POLL_ADD,
 };
 
 /* SUBMIT_STABLE: see union sqe_args. NODROP: a full completion queue loses nothing. EXT_ARG: sleeping with a time limit. */
@@ -282,6 +282,12 @@ static void ring_dispatch(struct ring *r, uint64_t tag, int res, uint32_t flags)
 		break;
 	case OP_POST:
 		mail_wake(owner);
+		break;
+	case OP_WATCH:
+		watch_on_poll(owner, res);
+		break;
+	case OP_WATCH_CANCEL:
+		watch_on_cancel(owner);
 		break;
 	case OP_RING:
 		/* TAG_MAIL needs nothing: mail is looked for in each batch. */

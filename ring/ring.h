@@ -1,8 +1,8 @@
 /*
- * ring/ring.h - one io_uring loop: listeners, streams, timers, mail from other threads.
+ * ring/ring.h - one io_uring loop: listeners, streams, watches, timers, mail from other threads.
  *
  * Owner:  each thread that does socket I/O makes one ring and is the only one to touch it, but for ring_post and ring_stop.
- * Life:   objects (stream, timer, listener) are embedded in their users. The kernel may touch a stream until on_closed or
+ * Life:   objects (stream, timer, listener, watch) are embedded in their users. The kernel may touch a stream until on_closed or
  *         on_detached was called for it; its memory stays valid until then.
  * Thread: the ring's own, but for ring_post and ring_stop. Callbacks run on it, one at a time; a callback may start and
  *         close anything, its own object too.
@@ -22,6 +22,9 @@
 #include <sys/socket.h>
 
 struct ring;
+
+/* Of objects that submit operations: their addresses carry the kind of operation in the low bits. malloc's is as good. */
+#define RING_OWNER_ALIGN 16
 
 struct ring_options {
 	uint32_t sq_entries;        /* 0: RING_SQ_ENTRIES */
@@ -116,7 +119,7 @@ void ring_post(struct ring *to, struct ring *from, struct mail *m);
  * When descriptors run out (EMFILE, ENFILE) the listener waits RING_ACCEPT_PAUSE_MS and goes on by itself.
  */
 struct listener {
-	struct ring *ring;
+	_Alignas(RING_OWNER_ALIGN) struct ring *ring;
 	int fd;      /* owned by the caller; the listener never closes it */
 	void *owner; /* the user's own */
 	void (*on_accept)(struct listener *l, int fd);
@@ -132,6 +135,33 @@ struct listener {
 /* owner, on_accept and on_stopped (or NULL) are set by the caller before. */
 void listener_start(struct listener *l, struct ring *r, int fd);
 void listener_stop(struct listener *l);
+
+/*
+ * Watches: say when a descriptor that somebody else reads and writes (a library with its own sockets) is ready. As with poll(2):
+ * while it is ready for what is wanted on_ready comes once a batch, and POLLERR, POLLHUP come unasked. One of POLLNVAL says that
+ * nothing more will come before watch_change: the descriptor cannot be watched.
+ * After watch_stop no callback comes but on_stopped, from the loop. The descriptor is closed after that: until then the kernel keeps
+ * its file open, and no FIN goes out.
+ */
+struct watch {
+	_Alignas(RING_OWNER_ALIGN) struct ring *ring;
+	int fd;      /* owned by the caller; the watch never closes it */
+	void *owner; /* the user's own */
+	void (*on_ready)(struct watch *w, uint32_t events);
+	void (*on_stopped)(struct watch *w);
+	/* Private to ring/. */
+	uint8_t state;
+	bool is_armed, is_cancelled, is_broken;
+	uint8_t pending_count;
+	uint32_t wanted, armed; /* events */
+	struct deferred work;
+};
+
+/* owner, on_ready and on_stopped (or NULL) are set by the caller before. events of poll(2): POLLIN, POLLOUT, or 0 for the time being. */
+void watch_start(struct watch *w, struct ring *r, int fd, uint32_t events);
+void watch_change(struct watch *w, uint32_t events);
+/* Harmless when it is stopping or stopped. */
+void watch_stop(struct watch *w);
 
 /*
  * Streams: a connected socket. Receiving is a multishot recv into the ring's shared buffers; sending is at most one
@@ -162,7 +192,7 @@ struct stream_events {
 };
 
 struct stream {
-	struct ring *ring;
+	_Alignas(RING_OWNER_ALIGN) struct ring *ring;
 	const struct stream_events *events;
 	struct chain out; /* append here, then stream_send */
 	int fd;

@@ -614,6 +614,12 @@ static void dispatch(uint64_t tag, int res, uint32_t flags)
 	case OP_STREAM_CANCEL:
 		stream_on_cancel(owner);
 		break;
+	case OP_WATCH:
+		watch_on_poll(owner, res);
+		break;
+	case OP_WATCH_CANCEL:
+		watch_on_cancel(owner);
+		break;
 	default:
 		CHECK(!"a completion of a kind that the fake ring does not make");
 	}
