@@ -145,6 +145,8 @@ class Region:
             sys.stdout.flush()
         except OSError:
             self.can_print = False
+            # What is left in the buffer must not fail once more when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def show_line(self, child, line):
         text = line.decode("utf-8", "replace")

@@ -129,9 +129,11 @@ class RawLogin:
         self.answers = queue.Queue()
         self.transport.start_client(timeout=20)
         self.transport.auth_handler = self
-        self._handler_table = {6: RawLogin.on_service, 51: RawLogin.on_failure,
-                               52: RawLogin.on_success, 53: RawLogin.on_banner,
-                               60: RawLogin.on_ok}
+        # paramiko up to 3 passes the handler object before the message, later ones do not.
+        handlers = {6: self.on_service, 51: self.on_failure, 52: self.on_success,
+                    53: self.on_banner, 60: self.on_ok}
+        self._handler_table = {kind: lambda *got, to=to: to(got[-1])
+                               for kind, to in handlers.items()}
         message = Message()
         message.add_byte(bytes([5]))
         message.add_string("ssh-userauth")

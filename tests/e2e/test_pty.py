@@ -3,9 +3,7 @@
 import hashlib
 import os
 import re
-import statistics
 import termios
-import time
 
 import pytest
 
@@ -388,17 +386,13 @@ def test_utmp_like_names_of_terminals_differ(shell):
     assert len(names) == 2
 
 
-def test_echo_is_fast(shell):
-    """A keystroke's echo at rest: the median well under what a person feels."""
+def test_each_keystroke_echoes_alone(shell):
+    """One byte is not held back for the next one. How long it takes, bench/ says."""
     terminal = shell()
     terminal.send("cat\r")
     terminal.expect("cat\r\n")
-    times = []
     for i in range(100):
         key = "abcdefghij"[i % 10]
-        begin = time.monotonic()
         terminal.send(key)
         terminal.expect(key)
-        times.append(time.monotonic() - begin)
     terminal.send(b"\x03")
-    assert statistics.median(times) < 0.02, sorted(times)[-10:]
