@@ -116,6 +116,9 @@ void stream_on_cancel(struct stream *s);
 /* Buffers are there again: lets starved streams receive. */
 void stream_feed(struct ring *r);
 
+/* The ring goes: names that it still waits for are asked for nobody. */
+void resolve_forget(struct ring *r);
+
 void listener_on_accept(struct listener *l, int res, uint32_t flags);
 void listener_on_cancel(struct listener *l);
 

@@ -34,4 +34,28 @@
 /* Tries, 1 ms apart, of a submission that the kernel refuses for want of memory. */
 #define RING_SUBMIT_TRIES 1000
 
+/*
+ * Names: getaddrinfo asks each name server for 5 s and more, so that one name that nobody answers for must not hold up the
+ * others; four such at once are a name server that is down.
+ */
+#define RESOLVE_THREADS_MAX 4
+/* Names that wait for a thread, in the whole process; more than this would wait longer than their deadline. */
+#define RESOLVE_QUEUE_MAX 1024
+/* Addresses of one name that are kept. */
+#define RESOLVE_ADDRESSES_MAX 4
+/* After that the asker has something better to do; what the thread still finds out goes into the cache. */
+#define RESOLVE_TIMEOUT_MS 5000
+/* A burst of connections to one name is one look-up; short, since getaddrinfo does not say how long an answer holds. */
+#define RESOLVE_CACHE_MS 5000
+#define RESOLVE_CACHE_FAILED_MS 1000
+#define RESOLVE_CACHE_COUNT 64
+/* getaddrinfo's own buffers, and what a name service switch module may want; AddressSanitizer's frames are larger. */
+#define RESOLVE_STACK_BYTES (256 * 1024)
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#undef RESOLVE_STACK_BYTES
+#define RESOLVE_STACK_BYTES (2 * 1024 * 1024)
+#endif
+#endif
+
 #endif

@@ -153,6 +153,7 @@ void ring_free(struct ring *r)
 	if (!r)
 		return;
 	ASSERT(!r->is_running);
+	resolve_forget(r);
 	/* Streams of a broken ring never close; their chunks are lost with them. */
 	if (!r->broken)
 		chunk_pool_deinit(&r->pool);
