@@ -40,8 +40,8 @@ pub fn build(b: *std.Build) void {
     const tree: Tree = .init(b, o);
     tree.steps();
     const bin = if (asan) "asan" else if (tsan) "tsan" else "bin";
-    const programs = [_]?*Compile{ tree.ringgate(), tree.procd(), tree.ringbench() };
-    for ([_][]const u8{ "ringgate", "procd", "ringbench" }, programs) |name, maybe| {
+    const programs = [_]?*Compile{ tree.ringgate(), tree.procd(), tree.ringbench(), tree.control() };
+    for ([_][]const u8{ "ringgate", "procd", "ringbench", "ringgate-control" }, programs) |name, maybe| {
         const step = b.step(name, b.fmt("Build {s} into zig-out/{s}", .{ name, bin }));
         const exe = maybe orelse {
             std.debug.print("note: {s} has no main.c yet and is not built\n", .{name});
@@ -89,14 +89,14 @@ pub fn build(b: *std.Build) void {
     all.units(tree, test_filter);
     all.e2e(bin);
 
-    const sanitize = Check.init(b, "sanitize", "Both programs (into zig-out/asan) and the unit tests with ASan and UBSan");
+    const sanitize = Check.init(b, "sanitize", "The programs (into zig-out/asan) and the unit tests with ASan and UBSan");
     var so = o;
     so.asan = true;
     so.tsan = false;
     so.optimize = if (asan) optimize else .ReleaseSafe;
     const san_tree: Tree = .init(b, so);
     sanitize.units(san_tree, test_filter);
-    for ([_]?*Compile{ san_tree.ringgate(), san_tree.procd() }) |maybe| if (maybe) |exe| {
+    for ([_]?*Compile{ san_tree.ringgate(), san_tree.procd(), san_tree.control() }) |maybe| if (maybe) |exe| {
         const install = b.addInstallArtifact(exe, .{ .dest_dir = .{ .override = .{ .custom = "asan" } } });
         sanitize.run.step.dependOn(&install.step);
     };
@@ -117,6 +117,8 @@ const Tree = struct {
     msgpack: third.Lib,
     sodium: third.Lib,
     ssh: ?third.Ssh,
+    /// Where the system has libpq-fe.h.
+    postgres: []const LazyPath,
     layers: []const Layer,
 
     const Layer = struct {
@@ -136,6 +138,7 @@ const Tree = struct {
             .msgpack = third.msgpack(b, o),
             .sodium = third.sodium(b, o),
             .ssh = null,
+            .postgres = b.allocator.dupe(LazyPath, &.{.{ .cwd_relative = "/usr/include/postgresql" }}) catch @panic("OOM"),
             .layers = &.{},
         };
         if (!musl) t.ssh = third.ssh(b, o, .{
@@ -168,6 +171,7 @@ const Tree = struct {
             .{ .name = "procd-codec", .files = select(b, "upstream/procd", &.{"upstream/procd/client"}, false), .include = wire, .lib = null },
             .{ .name = "procd-client", .files = select(b, "upstream/procd", &.{"upstream/procd/client"}, true), .include = all, .lib = null },
             .{ .name = "gateway", .files = select(b, "gateway", &.{"gateway/main.c"}, false), .include = all, .lib = null },
+            .{ .name = "control", .files = select(b, "control", &.{"control/main.c"}, false), .include = t.join(&.{ t.sodium.include, t.postgres }), .lib = null },
             .{ .name = "procd", .files = select(b, "procd", &.{"procd/main.c"}, false), .include = wire, .lib = null },
             .{ .name = "bench", .files = select(b, "bench", &.{"bench/ringbench.c"}, false), .include = t.join(&.{ ssh_all, all }), .lib = null },
         };
@@ -257,6 +261,13 @@ const Tree = struct {
         return exe;
     }
 
+    /// For this machine's system only: its HTTP server, JSON and database libraries.
+    fn control(t: Tree) ?*Compile {
+        const exe = t.program("ringgate-control", "control/main.c", "control") orelse return null;
+        t.link(exe.root_module, &.{ "control", "core-yaml", "core" });
+        return exe;
+    }
+
     /// Links layers and the third-party libraries that these layers use.
     fn link(t: Tree, m: *std.Build.Module, names: []const []const u8) void {
         for (names) |name| if (t.layer(name).lib) |lib| m.linkLibrary(lib);
@@ -274,6 +285,8 @@ const Tree = struct {
         }
         if (contains(names, "ring")) m.linkLibrary(t.uring.lib);
         if (contains(names, "core-yaml")) m.linkSystemLibrary("yaml", .{ .use_pkg_config = .no });
+        if (contains(names, "control")) for ([_][]const u8{ "microhttpd", "jansson", "sqlite3", "pq" }) |name|
+            m.linkSystemLibrary(name, .{ .use_pkg_config = .no });
         if (contains(names, "ssh")) {
             m.linkLibrary(t.ssh.?.lib);
             m.linkSystemLibrary("crypto", .{ .use_pkg_config = .no });
@@ -289,6 +302,7 @@ const Tree = struct {
         if (eql(u8, folder, "upstream"))
             return t.link(m, &.{ "procd-client", "procd-codec", "control-client", "redis", "ring", "core" });
         if (eql(u8, folder, "bench")) return t.link(m, &.{ "bench", "ssh", "ssh-internal", "ring", "core" });
+        if (eql(u8, folder, "control")) return t.link(m, &.{ "control", "core-yaml", "core" });
         if (eql(u8, folder, "procd")) return t.link(m, &.{ "procd", "procd-codec", "core" });
         t.link(m, &.{
             "gateway", "procd-client", "procd-codec", "control-client", "redis", "ssh", "ssh-internal", "ring", "core-yaml", "core",

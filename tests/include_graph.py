@@ -38,10 +38,10 @@ ONLY_IN = {
     "msgpack.h": ["upstream/procd/", "upstream/redis/"],
     "msgpack/": ["upstream/procd/", "upstream/redis/"],
     "curl/": ["upstream/control/"],
-    "jansson.h": ["upstream/control/", "control/"],
     "microhttpd.h": ["control/"],
     "sqlite3.h": ["control/store_sqlite"],
     "libpq-fe.h": ["control/store_postgres"],
+    "jansson.h": ["upstream/control/", "control/"],
     "yaml.h": ["core/yaml"],
 }
 

@@ -1,0 +1,87 @@
+/*
+ * control/settings_table.c - every setting: its key, where it is stored, what it takes, its default, what it does.
+ */
+#include "control/config.h"
+#include "control/jwt.h"
+#include "core/address.h"
+
+#include <stddef.h>
+#include <string.h>
+
+static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
+static const char *const log_formats[] = {"logfmt", "json", NULL};
+static const char *const drivers[] = {"none", NULL};
+
+static bool is_address(const char *text)
+{
+	struct sockaddr_storage addr;
+	socklen_t bytes;
+
+	return socket_address_parse(text, &addr, &bytes) == 0;
+}
+
+static bool is_text(const char *text)
+{
+	return text[0] != 0;
+}
+
+static bool is_host(const char *text)
+{
+	return text[0] &&
+	       strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:-") == strlen(text);
+}
+
+static bool is_key(const char *text)
+{
+	uint8_t key[JWT_KEY_BYTES];
+
+	return jwt_key_parse(text, key);
+}
+
+#define AT(field) .offset = offsetof(struct config, field), .bytes = sizeof(((struct config *)0)->field)
+#define U32(field) .type = TYPE_U32, AT(field)
+#define CHOICE(field, names) .type = TYPE_CHOICE, AT(field), .choices = (names)
+#define TEXT(field, test) .type = TYPE_TEXT, AT(field), .is_good = (test)
+#define LIST(field, count, test)                                                         \
+	.type = TYPE_LIST, AT(field[0]), .count_offset = offsetof(struct config, count), \
+	.most = sizeof(((struct config *)0)->field) / sizeof(((struct config *)0)->field[0]), .is_good = (test)
+
+static const struct setting settings[] = {
+	{"listen", TEXT(listen, is_address), .unit = "ADDR:PORT, [V6]:PORT (numeric) or unix:PATH",
+	 .initial = "127.0.0.1:8080",
+	 .help = "Where HTTP is served. Port 0 takes any free one. For HTTPS put a proxy in front."},
+	{"database", TEXT(database, is_text), .unit = "a file, or postgres://USER@HOST/NAME",
+	 .initial = "/var/lib/ringgate/control.db",
+	 .help = "The SQLite file (made where it is not there), or a PostgreSQL database."},
+	{"threads", U32(threads), .min = 1, .max = 32, .initial = "4", .help = "Threads that answer requests."},
+	{"gateway_keys", LIST(gateway_keys, gateway_key_count, is_key), .unit = "ed25519:BASE64", .initial = "",
+	 .help = "Public keys of the gateways that may ask under /internal: the line of their procd_key_file with "
+		 ".pub."},
+
+	{"ssh.host", TEXT(ssh.host, is_host), .unit = "a host name or address", .initial = "localhost",
+	 .help = "The gateways' address as users are told it."},
+	{"ssh.port", U32(ssh.port), .min = 1, .max = 65535, .initial = "22", .help = "And their port."},
+
+	{"driver", CHOICE(driver, drivers), .initial = "none",
+	 .help = "What makes, pauses and resumes sandboxes. With none they are imported: ringgate-control sandbox "
+		 "import."},
+
+	{"log.level", CHOICE(log.level, log_levels), .initial = "info", .help = "Records below this are not written."},
+	{"log.format", CHOICE(log.format, log_formats), .initial = "logfmt",
+	 .help = "One line a record in either form."},
+	{"log.file", TEXT(log.file, is_text), .unit = "a file, or - for standard error", .initial = "-",
+	 .help = "Records are appended to it; SIGHUP opens it anew."},
+};
+
+_Static_assert(ARRAY_LEN(settings) <= SETTINGS_MAX, "each setting's line is kept");
+_Static_assert(offsetof(struct config, settings) == 0, "offsets start at it");
+_Static_assert(sizeof(enum log_level) == 4 && sizeof(enum log_format) == 4, "a choice is stored as uint32_t");
+
+static const char *const sections[] = {"ssh", "log", NULL};
+
+const struct setting_table config_table = {
+	.program = "ringgate-control",
+	.settings = settings,
+	.count = ARRAY_LEN(settings),
+	.sections = sections,
+};
