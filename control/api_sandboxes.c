@@ -189,7 +189,7 @@ void handle_sandbox_pause(struct request *r, struct store *s)
 	}
 }
 
-/* Answers at once: it runs or is resuming. */
+/* Answers at once: it runs or is resuming. A stopped one is started anew, if its driver can. */
 void handle_sandbox_resume(struct request *r, struct store *s)
 {
 	struct sandbox b;
@@ -197,11 +197,11 @@ void handle_sandbox_resume(struct request *r, struct store *s)
 
 	if (!sandbox_take(r, s, &b))
 		return;
-	if (b.state == SANDBOX_STOPPED) {
-		answer_wrong_state(r, &b);
+	if (b.state == SANDBOX_RUNNING || b.state == SANDBOX_RESUMING) {
+		answer_data(r, 200, sandbox_json(r->server->config, &b));
 		return;
 	}
-	rc = b.state == SANDBOX_PAUSED ? fleet_resume(&r->server->fleet, s, &b, r->user) : 0;
+	rc = fleet_resume(&r->server->fleet, s, &b, r->user);
 	if (rc < 0)
 		answer_refusal(r, rc);
 	else if (sandbox_take(r, s, &b)) /* as it is now */

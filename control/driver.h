@@ -5,7 +5,7 @@
  * begins it and returns; the end is one report. What happens by itself (a sandbox's processes died) is a report, too. So
  * there is one way in which a state changes: driver_report.
  *
- * The control plane calls resume once for each time that a sandbox leaves PAUSED, however many users wait for it. It may call
+ * The control plane calls resume once for each time that a sandbox leaves PAUSED or STOPPED, however many users wait for it. It may call
  * pause, resume and delete while an earlier call for the same sandbox is not over: the driver does them in turn, or answers -EBUSY.
  *
  * Without a driver (the setting `driver: none`) sandboxes are imported with a fixed address and never change.

@@ -115,11 +115,11 @@ int fleet_create(struct fleet *f, struct store *s, struct sandbox *b)
 	return rc;
 }
 
-/* It could not even begin: paused again, with the reason, and not tried again for a while. */
-static void resume_failed(struct fleet *f, const char *id, int error)
+/* It could not even begin: as it was, with the reason, and not tried again for a while. */
+static void resume_failed(struct fleet *f, const struct sandbox *b, int error)
 {
 	char reason[REASON_MAX + 1];
-	struct driver_report r = {.sandbox = id, .state = SANDBOX_PAUSED, .reason = reason};
+	struct driver_report r = {.sandbox = b->id, .state = b->state, .reason = reason};
 
 	snprintf(reason, sizeof(reason), "%s", strerror(-error));
 	fleet_report(f, &r);
@@ -131,8 +131,9 @@ int fleet_resume(struct fleet *f, struct store *s, const struct sandbox *b, cons
 
 	if (!is_ours(f, b))
 		return -ENOTSUP;
-	/* One of all who see it paused moves it, on whatever server: that one asks. */
-	rc = sandbox_move(s, b->id, SANDBOX_PAUSED, SANDBOX_RESUMING);
+	ASSERT(b->state == SANDBOX_PAUSED || b->state == SANDBOX_STOPPED);
+	/* One of all who see it so moves it, on whatever server: that one asks. */
+	rc = sandbox_move(s, b->id, b->state, SANDBOX_RESUMING);
 	if (rc <= 0)
 		return rc;
 	feed_kick(f->feed);
@@ -140,7 +141,7 @@ int fleet_resume(struct fleet *f, struct store *s, const struct sandbox *b, cons
 	log_event(rc < 0 ? LOG_WARN : LOG_INFO, "resume", LOG_STR("sandbox", b->id), LOG_STR("user", user),
 		  LOG_STR("result", rc < 0 ? strerror(-rc) : "asked for"));
 	if (rc < 0)
-		resume_failed(f, b->id, rc);
+		resume_failed(f, b, rc);
 	return rc < 0 ? rc : 1;
 }
 

@@ -27,7 +27,7 @@ void fleet_stop(struct fleet *f);
 
 /* Fills driver and state. -EEXIST. */
 MUST_USE int fleet_create(struct fleet *f, struct store *s, struct sandbox *b);
-/* Of one that is paused. 1: the driver was asked; 0: somebody else has asked it. */
+/* Of one that is paused or stopped. 1: the driver was asked; 0: somebody else has asked it. */
 MUST_USE int fleet_resume(struct fleet *f, struct store *s, const struct sandbox *b, const char *user);
 /* Of one that runs. */
 MUST_USE int fleet_pause(struct fleet *f, struct store *s, const struct sandbox *b);

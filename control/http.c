@@ -10,13 +10,16 @@
 #include "core/log.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 struct http {
 	struct MHD_Daemon *daemon;
+	_Atomic int open_count; /* requests that are not answered, or whose answer is not sent */
 };
 
 /* --- who asks --- */
@@ -202,6 +205,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
 		*at = r = request_new(ctx, c, method, path);
 		if (!r)
 			return MHD_NO;
+		atomic_fetch_add(&r->server->http->open_count, 1);
 		return length_is_good(r) ? MHD_YES : answer_send(r);
 	}
 	if (*body_bytes > 0) {
@@ -235,6 +239,7 @@ static void on_completed(void *ctx, struct MHD_Connection *c, void **at, enum MH
 		explicit_bzero(r->body.p, r->body.is_too_long ? 0 : r->body.n);
 	free(r->body.p);
 	free(r->path);
+	atomic_fetch_sub(&r->server->http->open_count, 1);
 	free(r);
 	*at = NULL;
 }
@@ -262,6 +267,7 @@ int http_start(struct server *s, int listen_fd)
 
 	if (!h)
 		return -ENOMEM;
+	s->http = h;
 	h->daemon = MHD_start_daemon(
 		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL,
 		NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL, MHD_OPTION_LISTEN_SOCKET,
@@ -271,18 +277,27 @@ int http_start(struct server *s, int listen_fd)
 		on_completed, NULL, MHD_OPTION_UNESCAPE_CALLBACK, keep_encoded, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1,
 		MHD_OPTION_END);
 	if (!h->daemon) {
+		s->http = NULL;
 		free(h);
 		return -EIO;
 	}
-	s->http = h;
 	return 0;
 }
 
 void http_stop(struct server *s)
 {
+	uint64_t until = feed_clock_ms() + HTTP_STOP_MS;
+	int fd;
+
 	if (!s->http)
 		return;
+	/* No new connections; the held answers have been woken. */
+	fd = MHD_quiesce_daemon(s->http->daemon);
+	while (atomic_load(&s->http->open_count) > 0 && feed_clock_ms() < until)
+		usleep(5000);
 	MHD_stop_daemon(s->http->daemon);
+	if (fd >= 0)
+		close(fd);
 	free(s->http);
 	s->http = NULL;
 }

@@ -16,6 +16,9 @@
 /* Connections: each gateway keeps a handful, held answers take one each. */
 #define HTTP_CONNECTIONS_MAX 4000
 
+/* At the end held answers are given and sent; who does not read his by then loses it. */
+#define HTTP_STOP_MS 1000
+
 /* A connection that is silent this long is closed; held answers do not count. */
 #define HTTP_IDLE_S 75
 
@@ -65,7 +68,7 @@
 /* What the shared cache is told again at the start: as long as it keeps versions of changes. */
 #define PUBLISH_REPLAY_S 600
 
-/* A cache that did not take a change is told again after so long, doubling up to the second. */
+/* A cache that did not take a change is told again after so long, doubling up to the second; so often, too, it is looked at. */
 #define PUBLISH_RETRY_MS 100
 #define PUBLISH_RETRY_MAX_MS 5000
 

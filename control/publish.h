@@ -10,6 +10,7 @@
 #define CONTROL_PUBLISH_H
 
 #include "control/change.h"
+#include "control/feed.h"
 #include "core/check.h"
 
 /* What a cache is told through; the first member of its own struct. Called by the publisher's thread only. */
@@ -25,5 +26,13 @@ struct publish_sink_ops {
 	MUST_USE int (*change)(struct publish_sink *s, const struct change *c);
 	void (*free)(struct publish_sink *s);
 };
+
+struct publisher;
+
+/* Frees the sink where it fails. */
+MUST_USE int publisher_start(struct store_pool *pool, struct feed *feed, struct publish_sink *sink,
+			     struct publisher **ret_publisher);
+/* After feed_stop; waits for the call that the sink is in. NULL is fine. */
+void publisher_stop(struct publisher *p);
 
 #endif

@@ -133,6 +133,7 @@ static void server_stop(struct server *s)
 	if (s->feed)
 		feed_stop(s->feed);
 	http_stop(s);
+	publisher_stop(s->publisher);
 	fleet_stop(&s->fleet);
 	feed_free(s->feed);
 	store_pool_free(s->pool);

@@ -10,6 +10,7 @@
 #include "control/feed.h"
 #include "control/fleet.h"
 #include "control/jwt.h"
+#include "control/publish.h"
 #include "control/store.h"
 
 struct http;
@@ -19,6 +20,7 @@ struct server {
 	struct store_pool *pool;
 	struct feed *feed;
 	struct fleet fleet;
+	struct publisher *publisher; /* NULL: no shared cache */
 	uint8_t gateway_keys[CONFIG_LIST_MAX][JWT_KEY_BYTES];
 	struct http *http;
 };

@@ -1,10 +1,10 @@
 /*
- * control/state.h - what a sandbox does, and the ends of the names that the API shows.
+ * control/state.h - what a sandbox does, with the names that the API shows.
  *
- *	          resume asked for            driver reports
- *	 PAUSED ──────────────────► RESUMING ───────────────► RUNNING
- *	    ▲                          │ failed                  │ pause: driver reports
- *	    └──────────────────────────┴─────────────────────────┘        any ──► STOPPED: its processes are gone
+ *	PAUSED, STOPPED ── resume asked for ──► RESUMING ── driver reports ──► RUNNING ── pause: driver reports ──► PAUSED
+ *
+ * RESUMING goes back to where it was when the driver says that it failed. Whatever it is, it becomes STOPPED when its
+ * processes end by themselves. Users who come wake a paused one; a stopped one is resumed only through the API.
  *
  * A created sandbox begins as RESUMING. Thread: any.
  */
