@@ -218,7 +218,7 @@ static void on_linger(struct timer *t)
 	procd_client_close(&b->procd);
 }
 
-void bridge_close(struct bridge *b)
+static void end(struct bridge *b, bool is_dropped)
 {
 	struct procd_client *p = &b->procd;
 
@@ -228,13 +228,23 @@ void bridge_close(struct bridge *b)
 	deferred_cancel(&b->links.settle);
 	if (b->is_asking_route)
 		b->session->server->directory->ops->route_cancel(b->session->server->directory, b->retry);
-	if (p->state == PROCD_IDLE || p->state == PROCD_CLOSED)
+	if (bridge_is_closed(b))
 		return;
 	/* What the user sent still reaches the sandbox. */
-	if (p->state == PROCD_READY && procd_client_unsent(p) > 0)
+	if (!is_dropped && p->state == PROCD_READY && procd_client_unsent(p) > 0)
 		timer_start(b->session->ring, &b->linger, SESSION_LINGER_MS);
 	else
 		procd_client_close(p);
+}
+
+void bridge_close(struct bridge *b)
+{
+	end(b, false);
+}
+
+void bridge_drop(struct bridge *b)
+{
+	end(b, true);
 }
 
 bool bridge_is_closed(const struct bridge *b)

@@ -28,6 +28,8 @@ void bridge_init(struct bridge *b, struct session *s);
 
 /* Ends the procd stream (live channels are hung up by procd); session_bridge_closed follows, perhaps later. */
 void bridge_close(struct bridge *b);
+/* The same, but what the user sent and procd has not got is dropped. */
+void bridge_drop(struct bridge *b);
 bool bridge_is_closed(const struct bridge *b);
 void bridge_deinit(struct bridge *b);
 

@@ -61,6 +61,24 @@
 /* Live sessions end with a message and may take this long at SIGTERM. */
 #define SHUTDOWN_MS 5000
 
+/* Changes that the directory told of and a worker has not read yet: at more it asks for all its sessions again, at its leisure. */
+#define CHANGES_KEPT 256
+
+/*
+ * A walk over a worker's sessions for so many changes, and so many sessions asked for, every CHECK_TICK_MS: a walk over 10,000
+ * sessions is a millisecond or two of everybody's keystrokes, and all of them are asked for within 4 s.
+ */
+#define CHANGES_A_WALK 16
+#define CHECKS_A_TICK 32
+#define CHECK_TICK_MS 10
+
+/* Sessions of a worker that are asked for at one time: the control plane has others to answer, too. */
+#define CHECKS_AT_ONCE 16
+
+/* Nobody could say whether a live session may go on: it is asked for again, later each time. */
+#define CHECK_RETRY_MS 1000
+#define CHECK_RETRY_MAX_MS 30000
+
 #define WORKERS_MAX 256
 #define HANDSHAKERS_MAX 64
 

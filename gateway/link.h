@@ -70,6 +70,8 @@ struct links {
 void links_init(struct links *ls, struct session *s, struct procd_client *procd, void (*on_wanted)(struct links *ls));
 /* All are freed; the channels are gone already, or go with their connection. */
 void links_deinit(struct links *ls);
+/* Every channel that can still show it to its user. */
+void links_tell_all(struct links *ls, const char *text);
 /* Credits and windows are looked at once more, at the end of the batch. */
 void links_settle(struct links *ls);
 bool links_have_waiting(const struct links *ls);

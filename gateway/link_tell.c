@@ -37,6 +37,16 @@ void link_tell(struct link *l, const char *text)
 		(void)chan_write(l->chan, true, (const uint8_t *)line, (size_t)n);
 }
 
+void links_tell_all(struct links *ls, const char *text)
+{
+	for (struct list *n = ls->list.next; n != &ls->list; n = n->next) {
+		struct link *l = CONTAINER_OF(n, struct link, node);
+
+		if (link_can_send(l) && !chan_is_eof_sent(l->chan))
+			link_tell(l, text);
+	}
+}
+
 void link_client_fail(struct link *l, const char *text, uint32_t status)
 {
 	struct chan *ch = l->chan;

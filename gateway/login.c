@@ -102,6 +102,10 @@ static void enter(struct session *s)
 	const char *kex, *cipher;
 
 	s->route = *r;
+	if (!session_set_grants(s, s->login->key.grants, s->login->key.grant_count)) {
+		session_close(s, "out of memory");
+		return;
+	}
 	conn_algorithms(s->conn, &kex, &cipher);
 	atomic_fetch_add(&s->server->counters.auth_good, 1);
 	log_event(LOG_INFO, "auth", LOG_STR("session", s->id), LOG_STR("result", "accepted"),
@@ -173,6 +177,8 @@ void login_on_auth(struct session *s, const struct auth_query *q)
 	struct login *l = s->login;
 
 	l->is_signed = q->is_signed;
+	if (q->is_signed)
+		check_begin(s);
 	snprintf(l->user, sizeof(l->user), "%s", q->user);
 	pubkey_fingerprint(q->key, s->fingerprint);
 	memcpy(l->key.fingerprint, s->fingerprint, sizeof(l->key.fingerprint));

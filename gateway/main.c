@@ -260,7 +260,8 @@ static void log_totals(const struct server *s)
 		  LOG_U64("auth_bad_signature", atomic_load(&n->auth_bad_signature)),
 		  LOG_U64("auth_no_method", atomic_load(&n->auth_no_method)),
 		  LOG_U64("auth_timeout", atomic_load(&n->auth_timeout)),
-		  LOG_U64("sessions_ended", atomic_load(&n->sessions_ended)));
+		  LOG_U64("sessions_ended", atomic_load(&n->sessions_ended)),
+		  LOG_U64("withdrawn", atomic_load(&n->withdrawn)));
 }
 
 static int run(struct server *s, const struct flags *f, char error[512])

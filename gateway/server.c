@@ -9,6 +9,7 @@
 #include "ring/socket.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,6 +69,17 @@ static void *worker_main(void *arg)
 	if (rc < 0)
 		log_event(LOG_ERROR, "ring", LOG_STR("thread", "worker"), LOG_STR("error", strerror(-rc)));
 	return NULL;
+}
+
+/* The directory's threads end after the rings, so they are not let in while those go. */
+static void on_changed(struct directory *d, const struct subject *subject)
+{
+	struct server *s = d->owner;
+
+	atomic_fetch_add(&s->telling_count, 1);
+	if (!atomic_load(&s->is_stopping))
+		checks_tell(s, subject);
+	atomic_fetch_sub(&s->telling_count, 1);
 }
 
 /* --- the end: every session is told, then the rings are drained within SHUTDOWN_MS --- */
@@ -173,6 +185,7 @@ static int make_rings(struct server *s, char ret_error[512])
 
 		w->server = s;
 		list_init(&w->sessions);
+		checks_init(&w->checks, w);
 		rc = ring_new(&(struct ring_options){0}, &w->ring);
 	}
 	for (uint32_t i = 0; i < s->handshaker_count && rc == 0; i++) {
@@ -215,6 +228,9 @@ int server_start(struct server *s, char ret_error[512])
 	rc = listen_all(s, ret_error);
 	if (rc < 0)
 		return rc;
+	changes_init(&s->changes);
+	s->directory->owner = s;
+	s->directory->on_changed = on_changed;
 	for (uint32_t i = 0; i < s->worker_count; i++) {
 		struct worker *w = &s->workers[i];
 
@@ -245,6 +261,8 @@ no_thread:
 void server_stop(struct server *s)
 {
 	atomic_store(&s->is_stopping, true);
+	while (atomic_load(&s->telling_count) > 0)
+		sched_yield();
 	for (uint32_t i = 0; i < s->handshaker_count; i++) {
 		struct handshaker *h = &s->handshakers[i];
 

@@ -8,6 +8,8 @@
 #ifndef GATEWAY_SERVER_H
 #define GATEWAY_SERVER_H
 
+#include "gateway/changes.h"
+#include "gateway/checks.h"
 #include "gateway/config.h"
 #include "gateway/directory.h"
 #include "gateway/limits.h"
@@ -22,9 +24,9 @@ struct counters {
 	_Atomic uint64_t accepted, dropped_early, dropped_full;
 	_Atomic uint64_t auth_good, auth_denied, auth_bad_request, auth_bad_key, auth_bad_signature, auth_no_method,
 		auth_timeout;
-	_Atomic uint64_t sessions_ended;
-	_Atomic uint32_t unauthenticated_count; /* now */
-	_Atomic uint32_t session_count;         /* now */
+	_Atomic uint64_t sessions_ended, withdrawn; /* withdrawn: the directory said no to a live one */
+	_Atomic uint32_t unauthenticated_count;     /* now */
+	_Atomic uint32_t session_count;             /* now */
 };
 
 /* A worker: one ring and the live sessions that were handed to it. */
@@ -34,6 +36,7 @@ struct worker {
 	pthread_t thread;
 	bool is_running;
 	struct list sessions;
+	struct checks checks;
 	struct mail stop;
 	struct timer shutdown;
 	uint64_t shutdown_until_us;
@@ -66,7 +69,9 @@ struct server {
 	uint32_t worker_count;
 	struct handshaker *handshakers;
 	uint32_t handshaker_count;
+	struct changes changes;
 	_Atomic bool is_stopping;
+	_Atomic uint32_t telling_count; /* of threads in on_changed: the rings stay until it is 0 */
 };
 
 /* Opens the listening sockets, makes rings and threads. 0, or negative errno with a sentence. */

@@ -64,6 +64,7 @@ void session_start(struct handshaker *h, int fd)
 	socket_peer_text(fd, s->address, sizeof(s->address));
 	(void)socket_tune(fd, s->server->config->session.tcp_user_timeout_ms, CLIENT_NOTSENT_LOWAT);
 	timer_init(&s->timer, on_timer);
+	check_init(s);
 	bridge_init(&s->bridge, s);
 	stream_open(&s->client, h->ring, fd, &client_events);
 	s->conn = conn_new(s->server->conn_server, &conn_events, s, &s->client.out);
@@ -91,6 +92,7 @@ static void session_free(struct session *s)
 		atomic_fetch_sub(&s->worker->session_count, 1);
 	conn_free(s->conn);
 	bridge_deinit(&s->bridge);
+	free(s->grants);
 	free(s);
 }
 
@@ -139,6 +141,7 @@ void session_close(struct session *s, const char *reason)
 	snprintf(s->end_reason, sizeof(s->end_reason), "%s", reason);
 	log_end(s);
 	login_free(s);
+	check_end(s);
 	uncount_unauthenticated(s);
 	bridge_close(&s->bridge);
 	if (s->conn)
@@ -161,6 +164,28 @@ void session_disconnect(struct session *s, uint32_t code, const char *text)
 		conn_disconnect(s->conn, code, text); /* closes by on_end */
 	else
 		session_close(s, text);
+}
+
+void session_withdraw(struct session *s)
+{
+	static const char text[] = "access to this sandbox has been withdrawn";
+
+	links_tell_all(&s->bridge.links, text);
+	bridge_drop(&s->bridge);
+	session_disconnect(s, DISCONNECT_BY_APPLICATION, text);
+}
+
+bool session_set_grants(struct session *s, const struct grant *grants, uint32_t count)
+{
+	struct grant *copy = calloc(count, sizeof(*copy));
+
+	if (!copy)
+		return false;
+	memcpy(copy, grants, count * sizeof(*copy));
+	free(s->grants);
+	s->grants = copy;
+	s->grant_count = count;
+	return true;
 }
 
 /* Waits more for the client, or for procd on his behalf, than who reads his replies leaves there? */
@@ -249,6 +274,7 @@ void session_adopt(struct worker *w, struct session *s)
 		session_disconnect(s, DISCONNECT_BY_APPLICATION, "the gateway is shutting down");
 		return;
 	}
+	check_adopt(s);
 	conn_pause(s->conn, false);
 	session_flush(s);
 }

@@ -12,6 +12,7 @@
 #define GATEWAY_SESSION_H
 
 #include "gateway/bridge.h"
+#include "gateway/checks.h"
 #include "gateway/directory.h"
 #include "gateway/server.h"
 
@@ -53,6 +54,9 @@ struct session {
 	char end_reason[128];
 	char fingerprint[FINGERPRINT_CHARS + 1];
 	struct route route;
+	struct grant *grants; /* all of the key's, from the last answer of the directory */
+	uint32_t grant_count;
+	struct check check;
 	uint64_t started_us, authenticated_us, heard_us;
 	uint64_t asked_us; /* when the last keepalive was sent; while keepalives_out > 0 */
 	uint64_t bytes_from_client, bytes_to_client;
@@ -66,8 +70,13 @@ void session_adopt(struct worker *w, struct session *s);
 
 /* Ends with a message for the user where the protocol still lets us; harmless when CLOSING. */
 void session_disconnect(struct session *s, uint32_t code, const char *text);
+/* The directory says that he may not be here any more: ends at once, with a message for the user. */
+void session_withdraw(struct session *s);
 /* Ends: flushes what is queued for the client (bounded), closes both legs. */
 void session_close(struct session *s, const char *reason);
+
+/* Copied. False: no memory, and the old ones are kept. */
+MUST_USE bool session_set_grants(struct session *s, const struct grant *grants, uint32_t count);
 
 /* What the client's socket was given is flushed at the end of the batch. */
 void session_flush(struct session *s);

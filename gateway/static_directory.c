@@ -581,6 +581,8 @@ int static_directory_reload(struct directory *directory, char ret_error[ERROR_BY
 	pthread_mutex_lock(&d->reload_lock);
 	rc = reload_locked(d, false, ret_error);
 	pthread_mutex_unlock(&d->reload_lock);
+	if (rc == 1)
+		directory_changed(directory, &(struct subject){.kind = SUBJECT_ALL});
 	return rc;
 }
 

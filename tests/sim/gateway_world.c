@@ -25,6 +25,7 @@ static struct {
 	struct proof_secret gateway_secret, sandbox_secret, other_secret;
 	struct proof_public gateway_public, sandbox_public;
 	ssh_key user_key;
+	char fingerprint[FINGERPRINT_CHARS + 1];
 	bool is_loud;
 } fixed;
 
@@ -100,6 +101,9 @@ static void make_servers(void)
 void gateway_prepare(void)
 {
 	struct proof_public ignored;
+	unsigned char *hash = NULL;
+	size_t hash_bytes = 0;
+	char *text;
 
 	fixed.is_loud = getenv("SIM_LOG") != NULL;
 	ASSERT(proof_init() == 0);
@@ -110,6 +114,12 @@ void gateway_prepare(void)
 	make_secret(&fixed.other_secret, &ignored);
 	make_servers();
 	ASSERT(ssh_pki_generate_key(SSH_KEYTYPE_ED25519, NULL, &fixed.user_key) == SSH_OK);
+	ASSERT(ssh_get_publickey_hash(fixed.user_key, SSH_PUBLICKEY_HASH_SHA256, &hash, &hash_bytes) == SSH_OK);
+	text = ssh_get_fingerprint_hash(SSH_PUBLICKEY_HASH_SHA256, hash, hash_bytes);
+	ASSERT(text && strlen(text) < sizeof(fixed.fingerprint));
+	strcpy(fixed.fingerprint, text);
+	ssh_string_free_char(text);
+	ssh_clean_pubkey_hash(&hash);
 }
 
 void gateway_forget(void)
@@ -128,7 +138,8 @@ struct pending {
 	struct route_query *route;
 	struct ring *ring;
 	uint64_t due_us;
-	bool is_posted, is_cancelled, is_over;
+	enum verdict verdict; /* of gw.is_late */
+	bool is_posted, is_cancelled, is_over, is_check;
 };
 
 static void pending_free(struct pending *p)
@@ -138,22 +149,37 @@ static void pending_free(struct pending *p)
 	free(p);
 }
 
-static void answer_key(struct key_query *q)
+static enum verdict key_verdict(void)
 {
-	q->verdict = gw.key_verdict;
+	return gw.is_unavailable ? VERDICT_UNAVAILABLE : gw.key_verdict;
+}
+
+static enum verdict route_verdict(const struct route_query *q)
+{
+	int number = atoi(q->sandbox + strlen("sb-"));
+
+	CHECK(number > 0 && number <= SANDBOXES_MAX);
+	if (gw.is_unavailable)
+		return VERDICT_UNAVAILABLE;
+	return gw.is_withdrawn[number] ? VERDICT_NO : gw.route_verdict;
+}
+
+static void answer_key(struct key_query *q, enum verdict verdict)
+{
+	q->verdict = verdict;
 	q->grant_count = 1;
 	strcpy(q->grants[0].team, "team1");
 	strcpy(q->grants[0].user, "user1");
 	q->on_done(q);
 }
 
-static void answer_route(struct route_query *q)
+static void answer_route(struct route_query *q, enum verdict verdict)
 {
 	struct sockaddr_in *in = (struct sockaddr_in *)&q->route.addr;
 	uint32_t place = q->is_retry ? gw.retry_route : gw.route;
 
 	memset(&q->route, 0, sizeof(q->route));
-	q->verdict = gw.route_verdict;
+	q->verdict = verdict;
 	strcpy(q->route.sandbox, q->sandbox);
 	strcpy(q->route.grant.team, "team1");
 	strcpy(q->route.grant.user, "user1");
@@ -166,6 +192,13 @@ static void answer_route(struct route_query *q)
 	q->on_done(q);
 }
 
+static void uncount_check(struct pending *p)
+{
+	if (p->is_check)
+		gw.checks_pending--;
+	p->is_check = false;
+}
+
 static void on_pending_mail(struct ring *r, struct mail *m)
 {
 	struct pending *p = CONTAINER_OF(m, struct pending, mail);
@@ -176,10 +209,11 @@ static void on_pending_mail(struct ring *r, struct mail *m)
 	p->actor.wake_us = sim.now_us;
 	if (p->is_cancelled)
 		return;
+	uncount_check(p);
 	if (p->key)
-		answer_key(p->key);
+		answer_key(p->key, gw.is_late ? p->verdict : key_verdict());
 	else
-		answer_route(p->route);
+		answer_route(p->route, gw.is_late ? p->verdict : route_verdict(p->route));
 }
 
 static bool pending_step(struct sim_actor *a)
@@ -202,11 +236,12 @@ static bool pending_step(struct sim_actor *a)
 	return true;
 }
 
-/* True when the answer is to come at once. */
-static struct pending *pending_new(struct ring *r)
+/* NULL when the answer is to come at once. */
+static struct pending *pending_new(struct ring *r, bool is_check)
 {
 	struct pending *p;
 
+	gw.check_count += is_check;
 	if (gw.directory_delay_us == 0)
 		return NULL;
 	p = calloc(1, sizeof(*p));
@@ -216,47 +251,58 @@ static struct pending *pending_new(struct ring *r)
 	sim_actor_start(&p->actor, pending_step);
 	p->actor.wake_us = p->due_us;
 	gw.pending_count++;
+	p->is_check = is_check;
+	if (is_check && ++gw.checks_pending > gw.checks_pending_max)
+		gw.checks_pending_max = gw.checks_pending;
 	return p;
 }
 
 static void key_find(struct directory *d, struct key_query *q)
 {
-	struct pending *p = pending_new(q->ring);
+	struct pending *p = pending_new(q->ring, q->is_check);
 
 	gw.key_count++;
 	q->pending = p;
-	if (!p)
-		answer_key(q);
-	else
-		p->key = q;
+	if (!p) {
+		answer_key(q, key_verdict());
+		return;
+	}
+	p->key = q;
+	p->verdict = key_verdict();
 }
 
 static void route_find(struct directory *d, struct route_query *q)
 {
-	struct pending *p = pending_new(q->ring);
+	struct pending *p = pending_new(q->ring, q->is_check);
 
 	if (q->is_retry)
 		gw.retry_count++;
-	else
+	else if (!q->is_check)
 		gw.route_count++;
-	CHECK(strcmp(q->sandbox, "sb-1") == 0);
 	q->pending = p;
-	if (!p)
-		answer_route(q);
-	else
-		p->route = q;
+	if (!p) {
+		answer_route(q, route_verdict(q));
+		return;
+	}
+	p->route = q;
+	p->verdict = route_verdict(q);
+}
+
+static void pending_cancel(struct pending *p)
+{
+	CHECK(p && !p->is_over);
+	uncount_check(p);
+	p->is_cancelled = true;
 }
 
 static void key_cancel(struct directory *d, struct key_query *q)
 {
-	CHECK(q->pending);
-	((struct pending *)q->pending)->is_cancelled = true;
+	pending_cancel(q->pending);
 }
 
 static void route_cancel(struct directory *d, struct route_query *q)
 {
-	CHECK(q->pending);
-	((struct pending *)q->pending)->is_cancelled = true;
+	pending_cancel(q->pending);
 }
 
 static const struct directory_ops directory_ops = {
@@ -323,7 +369,9 @@ void gateway_begin(const char *scenario, uint64_t seed)
 		.handshakers = &gw.handshaker,
 		.handshaker_count = 1,
 	};
+	changes_init(&gw.server.changes);
 	gw.worker.server = gw.handshaker.server = &gw.server;
+	checks_init(&gw.worker.checks, &gw.worker);
 	list_init(&gw.worker.sessions);
 	list_init(&gw.handshaker.sessions);
 	ASSERT(ring_new(NULL, &gw.worker.ring) == 0 && ring_new(NULL, &gw.handshaker.ring) == 0);
@@ -357,6 +405,32 @@ struct sim_client *gateway_client(const struct client_options *o)
 	else
 		sim_libc_close(fd);
 	return client_new(far_end, o);
+}
+
+void gateway_changed(enum subject_kind kind, const char *what)
+{
+	struct subject s = {.kind = kind};
+
+	switch (kind) {
+	case SUBJECT_KEY:
+		strcpy(s.fingerprint, what);
+		break;
+	case SUBJECT_MEMBER:
+		strcpy(s.user, "user1");
+		strcpy(s.team, what);
+		break;
+	case SUBJECT_SANDBOX:
+		strcpy(s.sandbox, what);
+		break;
+	case SUBJECT_ALL:
+		break;
+	}
+	checks_tell(&gw.server, &s);
+}
+
+const char *gateway_fingerprint(void)
+{
+	return fixed.fingerprint;
 }
 
 struct session *gateway_session(void)

@@ -14,6 +14,8 @@
 #include "tests/sim/ssh_client.h"
 
 #define ROUTES_MAX 4
+/* Sandboxes are sb-1 and so on. */
+#define SANDBOXES_MAX 8
 
 enum connect_answer { CONNECT_YES, CONNECT_REFUSED, CONNECT_HANGS };
 
@@ -37,8 +39,12 @@ struct gateway {
 	uint32_t retry_route; /* and when it is asked again */
 	uint32_t directory_delay_us;
 	uint32_t key_count, route_count, retry_count;
+	uint32_t check_count, checks_pending, checks_pending_max; /* live sessions asked for again: keys and routes */
 	uint32_t pending_count;
 	enum verdict key_verdict, route_verdict;
+	bool is_withdrawn[SANDBOXES_MAX + 1]; /* by the number of the sandbox: its route is NO */
+	bool is_unavailable;                  /* all answers are */
+	bool is_late;        /* an answer says what was so when it was asked for, not when it is given */
 	uint32_t chunks_max; /* most chunks that the worker's pool had in use */
 	uint64_t out_max;    /* most bytes that waited for one client */
 	uint64_t procd_out_max;
@@ -62,6 +68,10 @@ void gateway_make_wrong(struct procd_plan *plan);
 /* No client is left: waits until all is quiet, and asserts that nothing is left of anything. */
 void gateway_end(void);
 
+/* The directory tells of a change; `what` is a fingerprint, a team of user1, or a sandbox. */
+void gateway_changed(enum subject_kind kind, const char *what);
+/* Of the one key that all clients have. */
+const char *gateway_fingerprint(void);
 /* The only session on the worker; NULL when there is none. */
 struct session *gateway_session(void);
 /* To be called now and then: notes the highest water, asserts the limits of what a session may hold. */

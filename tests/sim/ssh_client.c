@@ -378,8 +378,10 @@ static bool receive(struct sim_client *c)
 	while (n > 0 && used < c->in_bytes && c->state != CLIENT_ENDED) {
 		size_t took = libssh_socket_feed(c->session->socket, c->in + used, c->in_bytes - used);
 
-		if (c->session->peer_discon_msg)
+		if (c->session->peer_discon_msg) {
 			c->was_disconnected = true;
+			snprintf(c->farewell, sizeof(c->farewell), "%s", c->session->peer_discon_msg);
+		}
 		if (c->session->session_state == SSH_SESSION_STATE_ERROR) {
 			if (!c->was_disconnected)
 				fprintf(stderr, "sim: the client gives up: %s\n", ssh_get_error(c->session));

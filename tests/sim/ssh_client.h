@@ -75,6 +75,7 @@ struct sim_client {
 	bool is_deaf; /* does not read */
 	bool is_mute; /* does not answer keepalives nor send anything */
 	bool is_authenticated, was_denied, was_disconnected, is_rekeying_seen;
+	char farewell[128]; /* was_disconnected: the text */
 	uint32_t keepalives_seen;
 	struct client_chan chans[CLIENT_CHANS_MAX];
 	/* Called now and then while LIVE, to send what a test wants to send. NULL: nothing. */

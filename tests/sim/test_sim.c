@@ -1,22 +1,17 @@
 /*
  * tests/sim/test_sim.c - scenarios, each over many seeds.
  *
+ * Those that the directory makes are in scenarios_directory.c.
  * A failure names the scenario and the seed:  SIM_SCENARIO=name SIM_SEED=n  runs that one again, with SIM_LOG=1 the
  * gateway's log is shown, SIM_TIMES=k makes each scenario k times as long.
  */
-#include "tests/sim/gateway_world.h"
+#include "tests/sim/scenario.h"
 
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <cmocka.h>
-
-#define SECOND 1000000u
 
 static void tell_seed(void)
 {
@@ -37,7 +32,7 @@ static void on_crash(int sig)
 /* ASan's runtime has it. */
 void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
 
-static void over_seeds(const char *name, void (*scenario)(void), uint32_t count)
+void over_seeds(const char *name, void (*scenario)(void), uint32_t count)
 {
 	const char *only = getenv("SIM_SCENARIO"), *seed = getenv("SIM_SEED"), *times = getenv("SIM_TIMES");
 
@@ -58,21 +53,15 @@ static void over_seeds(const char *name, void (*scenario)(void), uint32_t count)
 	}
 }
 
-#define SCENARIO(name, count)                   \
-	static void test_##name(void **state)   \
-	{                                       \
-		over_seeds(#name, name, count); \
-	}
-
 /* --- conditions --- */
 
-static bool no_sessions(void *ctx)
+bool no_sessions(void *ctx)
 {
 	gateway_watch();
 	return gw.server.counters.session_count == 0;
 }
 
-static bool client_done(void *ctx)
+bool client_done(void *ctx)
 {
 	const struct sim_client *c = ctx;
 
@@ -80,7 +69,7 @@ static bool client_done(void *ctx)
 	return c->state == CLIENT_ENDED || (c->state == CLIENT_LIVE && client_is_done(c));
 }
 
-static bool client_live(void *ctx)
+bool client_live(void *ctx)
 {
 	const struct sim_client *c = ctx;
 
@@ -88,7 +77,7 @@ static bool client_live(void *ctx)
 	return c->state == CLIENT_ENDED || c->state == CLIENT_LIVE;
 }
 
-static bool never(void *ctx)
+bool never(void *ctx)
 {
 	gateway_watch();
 	return false;
@@ -222,7 +211,7 @@ SCENARIO(echo, 120)
 /* --- procd ends, lies, or says nothing --- */
 
 /* Whatever happens to procd, nothing looks like success that was none, and no session channel ends without a word. */
-static void check_end(const struct client_chan *ch)
+static void check_chan_end(const struct client_chan *ch)
 {
 	bool is_tcp = strcmp(ch->plan.command, "tcp") == 0;
 
@@ -259,7 +248,7 @@ static void check_next_channel(struct sim_client *c)
 	if (gw.places[0].has_later && !(ch->end == CHAN_END_STATUS && ch->status == 3)) {
 		gw.places[0].has_later = false;
 		gw.places[0].plan = gw.places[0].later;
-		check_end(ch);
+		check_chan_end(ch);
 		check_next_channel(c);
 		return;
 	}
@@ -278,7 +267,7 @@ static void run_and_check_end(struct sim_client *c)
 	}
 	CHECK(sim_run(client_done, c, sim.now_us + 3600ull * SECOND));
 	for (uint32_t i = 0; i < count; i++)
-		check_end(chans[i]);
+		check_chan_end(chans[i]);
 	check_next_channel(c);
 	client_disconnect(c);
 	client_free(c);
@@ -315,7 +304,7 @@ static void procd_refuses(void)
 	}
 	CHECK(sim_run(client_done, c, sim.now_us + 3600ull * SECOND));
 	for (uint32_t i = 0; i < count; i++) {
-		check_end(chans[i]);
+		check_chan_end(chans[i]);
 		CHECK(chans[i]->end != CHAN_END_SIGNAL); /* the others are not touched */
 	}
 	CHECK(c->state == CLIENT_LIVE && p->connect_count == 1);
@@ -595,7 +584,8 @@ int main(void)
 		cmocka_unit_test(test_procd_refuses),  cmocka_unit_test(test_procd_is_silent),
 		cmocka_unit_test(test_procd_is_wrong), cmocka_unit_test(test_client_vanishes),
 		cmocka_unit_test(test_client_is_deaf), cmocka_unit_test(test_procd_stalls),
-		cmocka_unit_test(test_floods),
+		cmocka_unit_test(test_floods),         cmocka_unit_test(test_withdrawn),
+		cmocka_unit_test(test_checks),         cmocka_unit_test(test_checks_of_many),
 	};
 	int rc;
 
