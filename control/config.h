@@ -20,7 +20,7 @@
 #define CONFIG_PATH_MAX SETTINGS_PATH_MAX
 #define CONFIG_ERROR_BYTES SETTINGS_ERROR_BYTES
 
-enum config_driver { CONFIG_DRIVER_NONE };
+enum config_driver { CONFIG_DRIVER_NONE, CONFIG_DRIVER_LOCAL };
 
 struct config {
 	struct settings settings; /* first: the table's offsets start here */
@@ -38,6 +38,19 @@ struct config {
 	} ssh;
 
 	uint32_t driver; /* enum config_driver */
+
+	/* driver_local.h */
+	struct {
+		char folder[CONFIG_PATH_MAX];
+		char procd[CONFIG_PATH_MAX];
+		char user[64];               /* "": who runs this */
+		char shell[CONFIG_PATH_MAX]; /* "": the user's */
+		char procd_args[CONFIG_LIST_MAX][256];
+		uint32_t procd_arg_count;
+		uint32_t keep_files; /* 0 or 1, as the next but one */
+		uint32_t resume_delay_ms;
+		uint32_t fail_resume;
+	} local;
 
 	struct {
 		enum log_level level;

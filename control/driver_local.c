@@ -404,6 +404,28 @@ static const struct driver_ops ops = {
 	.free = op_free,
 };
 
+/* procd wants a file for each. From here on they are what stands in the options. */
+static int write_keys(struct driver_local *d)
+{
+	for (size_t i = 0; d->gateway_keys[i]; i++) {
+		char path[PATH_MAX];
+		FILE *f;
+		int rc;
+
+		if (snprintf(path, sizeof(path), "%s/.gateway-%zu.pub", d->o.folder, i) >= PATH_MAX)
+			return -ENAMETOOLONG;
+		f = fopen(path, "we");
+		rc = !f || fprintf(f, "%s\n", d->gateway_keys[i]) < 0 ? -errno : 0;
+		if (f && fclose(f) != 0 && rc == 0)
+			rc = -errno;
+		free(d->gateway_keys[i]);
+		d->gateway_keys[i] = strdup(path);
+		if (rc < 0 || !d->gateway_keys[i])
+			return rc < 0 ? rc : -ENOMEM;
+	}
+	return 0;
+}
+
 /* NULL stays NULL. */
 static bool copy(const char *from, const char **ret_to)
 {
@@ -445,6 +467,10 @@ static int check(const struct driver_local_options *o, char ret_error[256])
 		snprintf(ret_error, 256, "the sandboxes' folder must start with a slash, not %s", o->folder);
 		return -EINVAL;
 	}
+	if (!o->gateway_keys[0]) {
+		snprintf(ret_error, 256, "the local driver needs a gateway's public key (gateway_keys)");
+		return -EINVAL;
+	}
 	if (access(o->procd, X_OK) < 0) {
 		snprintf(ret_error, 256, "cannot run %s: %s", o->procd, strerror(errno));
 		return -EINVAL;
@@ -477,6 +503,8 @@ int driver_local_new(const struct driver_local_options *o, driver_report_fn *rep
 	d->world.report_ctx = ctx;
 	d->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	rc = d->wake_fd < 0 ? -errno : copy_options(d, o);
+	if (rc == 0)
+		rc = write_keys(d);
 	if (rc == 0 && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
 		rc = -errno;
 	if (rc == 0)

@@ -25,7 +25,7 @@
 struct driver_local_options {
 	const char *folder;              /* made if it is not there; absolute */
 	const char *procd;               /* the program */
-	const char *const *gateway_keys; /* files with public keys; their end is a NULL */
+	const char *const *gateway_keys; /* of those who may come in, "ed25519:BASE64"; their end is a NULL */
 	const char *user;                /* or NULL: who runs this */
 	const char *shell;               /* or NULL: the user's */
 	const char *const *procd_args;   /* more arguments for each procd, to a NULL; or NULL */

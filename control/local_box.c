@@ -90,8 +90,6 @@ static void report(struct box *b, const char *reason)
 		r.procd_url = b->last.procd_url;
 		r.procd_key = b->last.procd_key;
 	}
-	log_event(reason ? LOG_WARN : LOG_INFO, "sandbox", LOG_STR("sandbox", b->id),
-		  LOG_STR("state", sandbox_state_name(r.state)), LOG_STR("reason", reason ? reason : "as asked"));
 	b->w->report(b->w->report_ctx, &r);
 }
 

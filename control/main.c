@@ -2,6 +2,7 @@
  * ringgate-control: the reference control plane. Flags and settings; the commands are in commands.c and serve.c.
  */
 #include "control/commands.h"
+#include "control/keeper.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -179,8 +180,12 @@ int main(int argc, char **argv)
 	static struct config config;
 	struct flags flags = {0};
 	char error[CONFIG_ERROR_BYTES] = "";
-	int rc = parse_flags(argc, argv, &flags);
+	int rc;
 
+	/* Not for people: how the local driver starts its processes. */
+	if (argc > 1 && strcmp(argv[1], "keeper") == 0)
+		return keeper_main(argc - 1, argv + 1);
+	rc = parse_flags(argc, argv, &flags);
 	if (rc != 0)
 		return rc < 0 ? EXIT_SUCCESS : rc;
 	if (load_config(&flags, &config, error) < 0)

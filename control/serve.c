@@ -2,6 +2,7 @@
  * control/serve.c - `ringgate-control serve`: from the settings to the signals that end it.
  */
 #include "control/commands.h"
+#include "control/driver_local.h"
 #include "control/limits.h"
 #include "control/server.h"
 #include "core/address.h"
@@ -99,11 +100,35 @@ static void raise_descriptor_limit(void)
 	}
 }
 
+static int local_make(struct server *s, char error[CONFIG_ERROR_BYTES])
+{
+	const struct config *c = s->config;
+	const char *keys[CONFIG_LIST_MAX + 1] = {NULL}, *args[CONFIG_LIST_MAX + 1] = {NULL};
+	struct driver_local_options o = {.folder = c->local.folder,
+					 .procd = c->local.procd,
+					 .gateway_keys = keys,
+					 .user = c->local.user[0] ? c->local.user : NULL,
+					 .shell = c->local.shell[0] ? c->local.shell : NULL,
+					 .procd_args = args,
+					 .keeps_files = c->local.keep_files != 0,
+					 .resume_delay_ms = c->local.resume_delay_ms,
+					 .fails_resume = c->local.fail_resume != 0};
+
+	for (uint32_t i = 0; i < c->gateway_key_count; i++)
+		keys[i] = c->gateway_keys[i];
+	for (uint32_t i = 0; i < c->local.procd_arg_count; i++)
+		args[i] = c->local.procd_args[i];
+	s->fleet.driver_name = "local";
+	return driver_local_new(&o, fleet_report, &s->fleet, &s->fleet.driver, error);
+}
+
 static int driver_make(struct server *s, char error[CONFIG_ERROR_BYTES])
 {
 	switch ((enum config_driver)s->config->driver) {
 	case CONFIG_DRIVER_NONE:
 		return 0;
+	case CONFIG_DRIVER_LOCAL:
+		return local_make(s, error);
 	}
 	snprintf(error, CONFIG_ERROR_BYTES, "driver: unknown");
 	return -EINVAL;

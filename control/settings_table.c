@@ -10,7 +10,8 @@
 
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
 static const char *const log_formats[] = {"logfmt", "json", NULL};
-static const char *const drivers[] = {"none", NULL};
+static const char *const drivers[] = {"none", "local", NULL};
+static const char *const no_yes[] = {"no", "yes", NULL};
 
 static bool is_address(const char *text)
 {
@@ -23,6 +24,21 @@ static bool is_address(const char *text)
 static bool is_text(const char *text)
 {
 	return text[0] != 0;
+}
+
+static bool is_path(const char *text)
+{
+	return text[0] == '/';
+}
+
+static bool is_path_or_empty(const char *text)
+{
+	return !text[0] || is_path(text);
+}
+
+static bool is_any(const char *text)
+{
+	return true;
 }
 
 static bool is_host(const char *text)
@@ -64,7 +80,23 @@ static const struct setting settings[] = {
 
 	{"driver", CHOICE(driver, drivers), .initial = "none",
 	 .help = "What makes, pauses and resumes sandboxes. With none they are imported: ringgate-control sandbox "
-		 "import."},
+		 "import. local runs them on this machine, as processes of one user: no isolation."},
+
+	{"local.folder", TEXT(local.folder, is_path), .unit = "a folder", .initial = "/var/lib/ringgate/sandboxes",
+	 .help = "Driver local: a folder for each sandbox, with its home, key and log."},
+	{"local.procd", TEXT(local.procd, is_path), .unit = "a file", .initial = "/usr/local/bin/procd",
+	 .help = "The procd program, which is started once for each sandbox."},
+	{"local.user", TEXT(local.user, is_any), .unit = "a user name", .initial = "", .initial_shown = "who runs this",
+	 .help = "Whom commands in sandboxes run as; needs root."},
+	{"local.shell", TEXT(local.shell, is_path_or_empty), .unit = "a file", .initial = "",
+	 .initial_shown = "the user's", .help = "The login shell in sandboxes."},
+	{"local.procd_args", LIST(local.procd_args, local.procd_arg_count, is_text), .unit = "an argument",
+	 .initial = "", .help = "More arguments for every procd."},
+	{"local.keep_files", CHOICE(local.keep_files, no_yes), .initial = "no",
+	 .help = "Whether a deleted sandbox's home stays: one of the same ID finds it again."},
+	{"local.resume_delay_ms", U32(local.resume_delay_ms), .unit = "milliseconds", .max = 600000, .initial = "0",
+	 .help = "For tests: a resume begins so much later."},
+	{"local.fail_resume", CHOICE(local.fail_resume, no_yes), .initial = "no", .help = "For tests: resumes fail."},
 
 	{"log.level", CHOICE(log.level, log_levels), .initial = "info", .help = "Records below this are not written."},
 	{"log.format", CHOICE(log.format, log_formats), .initial = "logfmt",
@@ -77,7 +109,7 @@ _Static_assert(ARRAY_LEN(settings) <= SETTINGS_MAX, "each setting's line is kept
 _Static_assert(offsetof(struct config, settings) == 0, "offsets start at it");
 _Static_assert(sizeof(enum log_level) == 4 && sizeof(enum log_format) == 4, "a choice is stored as uint32_t");
 
-static const char *const sections[] = {"ssh", "log", NULL};
+static const char *const sections[] = {"ssh", "local", "log", NULL};
 
 const struct setting_table config_table = {
 	.program = "ringgate-control",
