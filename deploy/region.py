@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """deploy/region.py - one small region on this machine.
 
-Starts a gateway and some sandboxes (a procd each, with a home folder of its own)
-on loopback, prints ssh, scp and sftp lines that can be pasted, shows everybody's
-log lines, and stops all of it on Ctrl-C or SIGTERM. `./zigw build run` runs this.
+Starts a control plane, which starts some sandboxes (a procd each, with a home folder
+of its own; the second one is paused), and a gateway, all on loopback. Prints curl, ssh,
+scp and sftp lines that can be pasted, shows everybody's log lines, and stops all of it
+on Ctrl-C or SIGTERM. `./zigw build run` runs this. With --static there is no control
+plane: the sandboxes are started here and stand in a directory file.
 
-State lives in one folder (--dir). Keys in it are made once and kept; the directory
-file, the configuration and region.json are written anew at each start. region.json
-exists exactly while everything answers, so a script may wait for it.
+State lives in one folder (--dir). Keys, the API's token and the control plane's database
+are made once and kept; configurations and region.json are written anew at each start.
+region.json exists exactly while everything answers, so a script may wait for it.
 
 No process stays behind: children are told to end and killed by pid if they do not;
 this process adopts what they leave (PR_SET_CHILD_SUBREAPER) and ends that too; and
@@ -20,6 +22,7 @@ import argparse
 import ctypes
 import errno
 import fcntl
+import http.client
 import json
 import os
 import re
@@ -31,14 +34,20 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 START_S = 20            # until a child must answer; a sanitizer build is slow
 STOP_S = 6              # from SIGTERM to SIGKILL of a child
+CONTROL_STOP_S = 20     # of the control plane, which ends its sandboxes first
+API_S = 20              # an answer of the control plane; pausing is held for 10 s
 ORPHAN_STOP_S = 1       # the same for what sandboxes left running
 LINE_MAX_BYTES = 64 * 1024  # of a child's log line held back for its newline
 POLL_S = 0.02
+
+USER = "u-local"
+TEAM = "t-local"
 
 NUMBER_NAMES = ("one", "two", "three", "four", "five", "six", "seven", "eight",
                 "nine", "ten")
@@ -128,6 +137,9 @@ class Region:
         self.sandboxes = []
         self.identity_file = self.path("id_ed25519")
         self.known_hosts = self.path("known_hosts")
+        self.api = None         # the control plane's URL
+        self.token_file = self.path("api_token")
+        self.port_holder = None
         self.label_width = 8
         self.can_print = True
 
@@ -317,8 +329,9 @@ class Region:
 
     def stop(self):
         remove_file(self.path("region.json"))
-        self.end([c for c in self.children if c.name == "gateway"], STOP_S)
-        self.end([c for c in self.children if c.name != "gateway"], STOP_S)
+        for name, seconds in ("gateway", STOP_S), ("control", CONTROL_STOP_S):
+            self.end([c for c in self.children if c.name == name], seconds)
+        self.end([c for c in self.children if c.name not in ("gateway", "control")], STOP_S)
         self.end_orphans()
         deadline = time.monotonic() + 1
         while (any(c.pipe is not None for c in self.children)
@@ -366,7 +379,27 @@ class Region:
                 raise Failure(f"cannot listen on {address}: {error.strerror}; see "
                               "--bind and --port") from None
 
-    def run_tool(self, argv):
+    def ssh_host(self):
+        """Where the gateway is reached from this machine."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.options.bind,
+                                                        self.options.bind)
+
+    def hold_port(self):
+        """The control plane tells users the gateway's port before there is a gateway.
+        Bound but not listening, and shared: the gateway shares its ports, too."""
+        family = socket.AF_INET6 if ":" in self.options.bind else socket.AF_INET
+        self.port_holder = socket.socket(family, socket.SOCK_STREAM)
+        self.port_holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.port_holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            self.port_holder.bind((self.options.bind, self.options.port))
+        except OSError as error:
+            raise Failure(f"cannot bind to {self.options.bind}: {error.strerror}; see "
+                          "--bind and --port") from None
+        self.options.port = self.port_holder.getsockname()[1]
+
+    def run_tool(self, argv, accepts=lambda output: False):
+        """Its output. A failure whose output is accepted is none."""
         try:
             done = subprocess.run(argv, stdin=subprocess.DEVNULL, text=True,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -375,7 +408,7 @@ class Region:
             raise Failure(f"{argv[0]} is not there") from None
         except subprocess.TimeoutExpired:
             raise Failure(f"{shlex.join(argv)} did not end in {START_S} s") from None
-        if done.returncode != 0:
+        if done.returncode != 0 and not accepts(done.stdout):
             raise Failure(f"{shlex.join(argv)} failed:\n{done.stdout.rstrip()}")
         return done.stdout
 
@@ -422,14 +455,14 @@ class Region:
     def write_directory(self):
         lines = ["# Written by deploy/region.py at each start.",
                  "users:",
-                 "  - id: u-local",
-                 "    teams: [t-local]",
+                 f"  - id: {USER}",
+                 f"    teams: [{TEAM}]",
                  "    keys:"]
         lines += [f"      - {yaml_string(key)}" for key in self.user_keys()]
         lines.append("sandboxes:" if self.sandboxes else "sandboxes: []")
         for box in self.sandboxes:
             lines += [f"  - id: {box['id']}",
-                      "    team: t-local",
+                      f"    team: {TEAM}",
                       f"    procd: {yaml_string(box['procd'])}",
                       f"    procd_key: {yaml_string(box['procd_key'])}"]
         write_file(self.path("directory.yaml"), "\n".join(lines) + "\n")
@@ -439,15 +472,49 @@ class Region:
         blocks = {
             "listen": f"listen: [{yaml_string(listen)}]",
             "host_key_dir": f"host_key_dir: {yaml_string(self.path('host_keys'))}",
-            "directory": f"directory: {yaml_string(self.path('directory.yaml'))}",
             "procd_key_file": f"procd_key_file: {yaml_string(self.path('gateway_key'))}",
             "log": 'log: {format: logfmt, file: "-"}',
         }
+        if self.api:
+            blocks["control"] = f"control: {{url: {yaml_string(self.api)}}}"
+            if self.options.redis:
+                secret = self.path("redis_secret")
+                if not os.path.exists(secret):
+                    write_file(secret, os.urandom(32).hex() + "\n", mode=0o600)
+                blocks["redis"] = (f"redis: {{url: {yaml_string(self.options.redis)}, "
+                                   f"secret_file: {yaml_string(secret)}}}")
+        else:
+            directory = yaml_string(self.path("directory.yaml"))
+            blocks["directory"] = f"directory: {directory}"
         if self.options.config_extra:
             blocks.update(top_level_blocks(self.options.config_extra))
         text = "# Written by deploy/region.py at each start.\n"
         text += "\n".join(blocks.values()) + "\n"
-        write_file(self.path("ringgate.yaml"), text)
+        write_file(self.path("ringgate.yaml"), text, mode=0o600)
+
+    def write_control_config(self):
+        options = self.options
+        local = {"folder": self.path("sandboxes"), "procd": self.program("procd"),
+                 "procd_args": options.procd_arg}
+        if options.user:
+            local["user"] = options.user
+        if options.shell:
+            local["shell"] = options.shell
+        settings = {
+            "listen": host_port("127.0.0.1", options.api_port),
+            "database": options.database or self.path("control.db"),
+            "gateway_keys": [read_line(self.path("gateway_key.pub"))],
+            "ssh": {"host": self.ssh_host(), "port": options.port},
+            "driver": "local",
+            "local": local,
+            "log": {"format": "logfmt", "file": "-"},
+        }
+        if options.redis:
+            settings["redis"] = {"url": options.redis}
+        text = "# Written by deploy/region.py at each start.\n"
+        # JSON is YAML.
+        text += "".join(f"{key}: {json.dumps(value)}\n" for key, value in settings.items())
+        write_file(self.path("control.yaml"), text, mode=0o600)
 
     def write_known_hosts(self, host, port):
         folder = self.path("host_keys")
@@ -466,6 +533,99 @@ class Region:
         write_file(self.known_hosts, "".join(lines))
 
     # ---- the region itself ---------------------------------------------------
+
+    def control(self, *command):
+        """The command line of ringgate-control with our configuration."""
+        argv = [self.program("ringgate-control"), *command,
+                "--config", self.path("control.yaml")]
+        for setting in self.options.control_set:
+            argv += ["--set", setting]
+        return argv
+
+    def call(self, method, path, body=None, accepts=()):
+        """One call of the API as the user. Returns the status and the answer's data."""
+        url = urllib.parse.urlsplit(self.api)
+        connection = http.client.HTTPConnection(url.hostname, url.port, timeout=API_S)
+        try:
+            connection.request(method, path, json.dumps(body) if body is not None else None,
+                               {"Authorization": "Bearer " + read_line(self.token_file),
+                                "Content-Type": "application/json"})
+            answer = connection.getresponse()
+            status, text = answer.status, answer.read()
+            data = json.loads(text)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise Failure(f"the control plane did not answer {method} {path}: "
+                          f"{error}") from None
+        finally:
+            connection.close()
+        if status >= 300 and status not in accepts:
+            message = data.get("error", {}).get("message", text[:200])
+            raise Failure(f"the control plane said {status} to {method} {path}: {message}")
+        return status, data.get("data")
+
+    def make_token(self):
+        """Kept as long as this database knows it."""
+        self.run_tool(self.control("user", "add", "--user", USER, "--team", TEAM),
+                      accepts=lambda output: "already" in output)
+        if (os.path.exists(self.token_file)
+                and self.call("GET", "/users/me/ssh-keys", accepts=(401,))[0] == 200):
+            return
+        output = self.run_tool(self.control("token", "create", "--user", USER,
+                                            "--name", "region"))
+        token = re.search(r"\brgt_[A-Za-z0-9_-]+", output)
+        if not token:
+            raise Failure(f"ringgate-control token create printed no token:\n{output}")
+        write_file(self.token_file, token.group(0) + "\n", mode=0o600)
+
+    def start_control(self):
+        ready_file = self.path("control_ready.json")
+        remove_file(ready_file)
+        child = self.start("control", "control", self.control(
+            "serve", "--ready-file", ready_file) + self.options.control_arg)
+        text = self.wait_for(lambda: first_line(ready_file), "the control plane's start")
+        try:
+            address = json.loads(text)["listen"][0]
+        except (ValueError, KeyError, IndexError, TypeError):
+            raise Failure("the control plane's ready file is not understood: "
+                          f"{text}") from None
+        self.api = f"http://{address}"
+        return child
+
+    def upload_keys(self):
+        for number, key in enumerate(self.user_keys()):
+            name = "region" if number == 0 else f"further-{number}"
+            self.call("POST", "/users/me/ssh-keys", {"name": name, "public_key": key},
+                      accepts=(409,))
+
+    def status(self, name):
+        return self.call("GET", f"/api/v1/sandboxes/{name}")[1]
+
+    def create_sandboxes(self):
+        names = [self.sandbox_id(i) for i in range(self.options.sandboxes)]
+        for name in names:
+            status, _ = self.call("POST", "/api/v1/sandboxes", {"id": name, "team_id": TEAM},
+                                  accepts=(409,))
+            if status == 409 and self.status(name)["status"] == "stopped":
+                self.call("POST", f"/api/v1/sandboxes/{name}/resume")
+        for index, name in enumerate(names):
+            folder = self.path("sandboxes", name)
+            box = {"id": name, "home": os.path.join(folder, "home"),
+                   "log": os.path.join(folder, "log")}
+            box["status"] = self.wait_for(lambda: self.settled(name), f"{name}'s start")
+            if index == 1 and box["status"] == "running":
+                answer = self.call("POST", f"/api/v1/sandboxes/{name}/pause")[1]
+                box["status"] = answer["status"]
+            self.sandboxes.append(box)
+
+    def settled(self, name):
+        """The sandbox's status once it is no longer on its way to another."""
+        until = time.monotonic() + POLL_S
+        while time.monotonic() < until:
+            self.turn(POLL_S)  # Each question makes a log line, which ends a turn.
+        box = self.status(name)
+        if box["status"] == "stopped":
+            raise Failure(f"{name} is stopped: {box.get('reason', 'nobody said why')}")
+        return box["status"] if box["status"] in ("running", "paused") else None
 
     def start_sandboxes(self):
         options = self.options
@@ -510,27 +670,48 @@ class Region:
             port = int(ready["listen"][0].rpartition(":")[2])
         except (ValueError, KeyError, IndexError, TypeError):
             raise Failure(f"the gateway's ready file is not understood: {text}") from None
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.options.bind,
-                                                       self.options.bind)
+        host = self.ssh_host()
         self.wait_for(lambda: answers(host, port), f"an SSH banner on port {port}")
         return child, host, port, ready.get("host_keys", [])
 
-    def write_region(self, gateway, host, port, host_keys):
+    def write_region(self, gateway, control, host, port, host_keys):
         region = {
             "ssh": {"host": host, "port": port},
-            "sandboxes": [{"id": box["id"], "home": box["home"], "procd": box["procd"]}
-                          for box in self.sandboxes],
+            "sandboxes": [{"id": box["id"], "home": box["home"]} for box in self.sandboxes],
             "identity_file": self.identity_file,
             "known_hosts": self.known_hosts,
             "host_keys": host_keys,
             "config": self.path("ringgate.yaml"),
-            "directory": self.path("directory.yaml"),
             "logs": {child.name: child.log_path for child in self.children},
-            "pids": {"gateway": gateway.pid,
-                     "procd": {box["id"]: box["child"].pid for box in self.sandboxes},
-                     "region": os.getpid()},
+            "pids": {"gateway": gateway.pid, "region": os.getpid()},
         }
-        write_file(self.path("region.json"), json.dumps(region, indent=2) + "\n")
+        for shown, box in zip(region["sandboxes"], self.sandboxes):
+            if control:
+                shown["status"] = box["status"]
+                region["logs"][box["id"]] = box["log"]
+            else:
+                shown["procd"] = box["procd"]
+        if control:
+            region["api"] = {"url": self.api, "token": read_line(self.token_file)}
+            region["pids"]["control"] = control.pid
+        else:
+            region["directory"] = self.path("directory.yaml")
+            region["pids"]["procd"] = {box["id"]: box["child"].pid
+                                       for box in self.sandboxes}
+        write_file(self.path("region.json"), json.dumps(region, indent=2) + "\n",
+                   mode=0o600)
+
+    def print_api_lines(self):
+        token = f'"Authorization: Bearer $(cat {shlex.quote(self.token_file)})"'
+        curl = f"curl -s -H {token}"
+        self.say()
+        self.say("the API (keys, sandboxes):")
+        self.say(f"  {curl} {self.api}/users/me/ssh-keys")
+        self.say(f"  {curl} {self.api}/users/me/ssh-keys -d "
+                 '"{\\"name\\": \\"laptop\\", \\"public_key\\": '
+                 '\\"$(cat ~/.ssh/id_ed25519.pub)\\"}"')
+        if self.sandboxes:
+            self.say(f"  {curl} {self.api}/api/v1/sandboxes/{self.sandboxes[0]['id']}")
 
     def print_lines(self, host, port):
         identity = f"-i {shlex.quote(self.identity_file)}"
@@ -543,10 +724,13 @@ class Region:
         self.say()
         self.say(f"ringgate answers on {host_port(host, port)}; "
                  f"state is in {self.dir}; Ctrl-C stops everything.")
+        if self.api:
+            self.print_api_lines()
         for box in self.sandboxes:
             name = box["id"]
             self.say()
-            self.say(f"{name} (home {box['home']}):")
+            status = f"{box['status']}, " if "status" in box else ""
+            self.say(f"{name} ({status}home {box['home']}):")
             self.say(f"  ssh -p {port} {common} {name}@{host}")
             self.say(f"  scp -P {port} {common} FILE {name}@{bracketed}:")
             self.say(f"  sftp -P {port} {common} {name}@{bracketed}")
@@ -561,14 +745,25 @@ class Region:
         try:
             self.make_user_key()
             self.make_procd_key(self.path("gateway_key"))
-            self.label_width = max([len("ringgate")] + [
-                len(self.sandbox_id(i)) for i in range(self.options.sandboxes)])
-            self.start_sandboxes()
-            self.write_directory()
+            control = None
+            if self.options.static:
+                self.label_width = max([len("ringgate")] + [
+                    len(self.sandbox_id(i)) for i in range(self.options.sandboxes)])
+                self.start_sandboxes()
+                self.write_directory()
+            else:
+                self.hold_port()
+                self.write_control_config()
+                control = self.start_control()
+                self.make_token()
+                self.upload_keys()
+                self.create_sandboxes()
             self.write_config()
             gateway, host, port, host_keys = self.start_gateway()
+            if self.port_holder:
+                self.port_holder.close()
             self.write_known_hosts(host, port)
-            self.write_region(gateway, host, port, host_keys)
+            self.write_region(gateway, control, host, port, host_keys)
             self.print_lines(host, port)
             while self.stop_signal is None:
                 self.turn(None)
@@ -674,10 +869,11 @@ sandbox_count.__name__ = "number of sandboxes (0 to 1000)"
 def parse_arguments(argv):
     parser = argparse.ArgumentParser(
         prog="region.py", allow_abbrev=False,
-        description="Runs a gateway and sandboxes on this machine until Ctrl-C.")
+        description="Runs a control plane, sandboxes and a gateway on this machine "
+                    "until Ctrl-C.")
     add = parser.add_argument
     add("--bin", metavar="DIR", default=os.path.join(CHECKOUT, "zig-out", "bin"),
-        help="folder with ringgate and procd (default: zig-out/bin of the checkout)")
+        help="folder with ringgate, ringgate-control and procd (default: zig-out/bin of the checkout)")
     add("--dir", metavar="DIR", default=os.path.join(CHECKOUT, ".ringgate"),
         help="folder for keys, homes, logs and region.json (default: .ringgate in the "
              "checkout)")
@@ -687,6 +883,15 @@ def parse_arguments(argv):
         help="the gateway's address (default: 127.0.0.1)")
     add("--sandboxes", metavar="N", type=sandbox_count, default=2,
         help="how many sandboxes (default: 2)")
+    add("--static", action=argparse.BooleanOptionalAction, default=True,
+        help="no control plane: a directory file, and sandboxes that are always there")
+    add("--api-port", metavar="PORT", type=port_number, default=0,
+        help="the control plane's port on loopback (default: any free one)")
+    add("--database", metavar="URL",
+        help="the control plane's: a SQLite file or postgres://... (default: a file in "
+             "--dir)")
+    add("--redis", metavar="URL",
+        help="a cache for the gateway, told of changes by the control plane")
     add("--authorized-key", metavar="FILE", action="append", default=[],
         help="a public key file that may log in too; may be repeated")
     add("--user", metavar="USER",
@@ -698,9 +903,18 @@ def parse_arguments(argv):
         help="a gateway setting, passed to ringgate as it is; may be repeated")
     add("--gateway-arg", metavar="ARG", action="append", default=[],
         help="one more argument for ringgate; may be repeated (--gateway-arg=--flag)")
+    add("--control-set", metavar="KEY=VALUE", action="append", default=[],
+        help="a setting of ringgate-control; may be repeated")
+    add("--control-arg", metavar="ARG", action="append", default=[],
+        help="one more argument for ringgate-control serve; may be repeated")
     add("--procd-arg", metavar="ARG", action="append", default=[],
         help="one more argument for every procd; may be repeated")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.static and (options.database or options.redis or options.control_set
+                           or options.control_arg):
+        parser.error("--static has no control plane: --database, --redis and --control-* "
+                     "do not go with it")
+    return options
 
 
 def main(argv):
