@@ -77,6 +77,8 @@ int packet_out_append(struct chan *ch, bool is_error, const uint8_t *p, size_t n
 
 	if (o->at && (o->peer_number != ch->peer_number || o->is_error != is_error))
 		packet_out_seal(c);
+	if (c->has_ended)
+		return -EIO; /* it could not be sealed: what is begun now would be in nobody's hands */
 	if (!o->at) {
 		int rc = open_packet(ch, is_error);
 

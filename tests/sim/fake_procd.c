@@ -85,7 +85,8 @@ static void on_open(struct fake_procd *p, const struct frame *f)
 
 	CHECK(f->channel % 2 == 0 && f->channel > p->last_number);
 	p->last_number = f->channel;
-	p->open_seen++;
+	if (p->open_seen++ == 0)
+		p->opened_us = sim.now_us;
 	if (p->plan.never_opens)
 		return;
 	if (p->chan_count == PROCD_CHANS_MAX || sim_chance(p->plan.refuse_percent)) {
@@ -180,6 +181,16 @@ static const struct frame_sink sink = {.on_frame = on_frame, .on_data = on_data}
 
 /* --- what channels do by themselves --- */
 
+/* Has that much time passed since the first OPEN? Otherwise it wakes up when it has. */
+static bool has_passed(struct fake_procd *p, uint64_t us)
+{
+	uint64_t at = p->opened_us + us;
+
+	if (sim.now_us < at && at < p->actor.wake_us)
+		p->actor.wake_us = at;
+	return sim.now_us >= at;
+}
+
 static bool finish(struct fake_procd *p, struct procd_chan *ch)
 {
 	struct frame f = {.type = FRAME_EXIT, .channel = ch->number, .exit_status = ch->status};
@@ -219,6 +230,8 @@ static bool flood(struct fake_procd *p, struct procd_chan *ch)
 	static const uint8_t zeroes[FRAME_DATA_MAX];
 	bool moved = false;
 
+	if (!has_passed(p, p->plan.silence_us))
+		return false;
 	while (ch->credit > 0 && ch->to_send > 0 && p->out.bytes < 256 * 1024) {
 		uint32_t n = ch->credit < FRAME_DATA_MAX ? ch->credit : FRAME_DATA_MAX;
 
@@ -354,7 +367,8 @@ static bool step(struct sim_actor *a)
 	struct fake_procd *p = CONTAINER_OF(a, struct fake_procd, actor);
 	bool moved = receive(p);
 
-	if (p->plan.end_after > 0 && p->event_count >= p->plan.end_after) {
+	if ((p->plan.end_after > 0 && p->event_count >= p->plan.end_after) ||
+	    (p->plan.lifetime_us > 0 && p->open_seen > 0 && has_passed(p, p->plan.lifetime_us))) {
 		end(p, p->plan.is_reset);
 		return true;
 	}

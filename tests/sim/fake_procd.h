@@ -4,7 +4,7 @@
  * Channels do what their command says:
  *	echo     sends back what comes, and ends with status 0 after EOF
  *	sink     reads all, then status 0
- *	flood N  sends N bytes, whatever comes, then status 0
+ *	flood N  sends N bytes, whatever comes, then status 0 (from plan.silence_us on)
  *	hold     reads nothing, grants nothing, never ends
  *	exit N   status N at once
  * Everything the gateway promises is asserted: its proof, numbers, credits, nothing behind EOF or CLOSE.
@@ -38,6 +38,9 @@ struct procd_plan {
 	uint32_t end_after; /* frames and pieces sent or read before the sudden end; 0: none */
 	uint32_t garbage_after;
 	bool is_reset;
+	/* Counted from the first OPEN on. */
+	uint64_t silence_us;  /* no program sends before that */
+	uint64_t lifetime_us; /* then the sudden end; 0: none */
 };
 
 struct procd_chan {
@@ -64,6 +67,7 @@ struct fake_procd {
 	bool is_hello_seen, is_ready, is_at_end, has_sent_garbage;
 	uint32_t event_count;
 	uint32_t last_number, open_seen;
+	uint64_t opened_us; /* the first OPEN came */
 	struct procd_chan chans[PROCD_CHANS_MAX];
 	uint32_t chan_count;
 	uint32_t *closed_count; /* of the world */

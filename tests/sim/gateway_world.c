@@ -380,6 +380,11 @@ void gateway_begin(const char *scenario, uint64_t seed)
 		gw.places[i].plan = gw.places[i].later = gw.places[0].plan;
 }
 
+void gateway_never_rekeys(void)
+{
+	gw.server.conn_server = fixed.servers[0];
+}
+
 struct client_options gateway_client_options(void)
 {
 	static const char *const ciphers[] = {"aes128-gcm@openssh.com", "aes128-gcm@openssh.com",

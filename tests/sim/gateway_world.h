@@ -72,6 +72,10 @@ void gateway_end(void);
 void gateway_changed(enum subject_kind kind, const char *what);
 /* Of the one key that all clients have. */
 const char *gateway_fingerprint(void);
+
+/* For scenarios in which the gateway must not begin a key exchange of its own; before the first client. */
+void gateway_never_rekeys(void);
+
 /* The only session on the worker; NULL when there is none. */
 struct session *gateway_session(void);
 /* To be called now and then: notes the highest water, asserts the limits of what a session may hold. */

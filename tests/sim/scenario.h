@@ -26,14 +26,26 @@ void over_seeds(const char *name, void (*scenario)(void), uint32_t count);
 	}
 
 /* Conditions for sim_run; ctx is a sim_client where one is meant. */
-bool no_sessions(void *ctx);
+bool no_sessions(void *ctx); /* nor any of their timers */
 bool client_done(void *ctx);
 bool client_live(void *ctx);
 bool never(void *ctx);
+
+/* The session is alive, and a new channel reaches a program. */
+void check_next_channel(struct sim_client *c);
 
 /* scenarios_directory.c */
 void test_withdrawn(void **state);
 void test_checks(void **state);
 void test_checks_of_many(void **state);
+
+/* scenarios_odd_ends.c */
+void test_procd_outlives_the_client(void **state);
+void test_keepalive_is_not_sent(void **state);
+void test_answer_to_login_is_not_taken(void **state);
+void test_client_gives_a_channel_up(void **state);
+void test_procd_ends_while_the_client_is_not_read(void **state);
+void test_encryption_fails(void **state);
+void test_channels_wait(void **state);
 
 #endif

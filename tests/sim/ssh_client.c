@@ -20,6 +20,8 @@
 #define FIRST_TYPE SSH2_MSG_SERVICE_ACCEPT
 #define LAST_TYPE SSH2_MSG_CHANNEL_FAILURE
 #define CHANNEL_WINDOW_MAX (32 * 1024)
+/* Of the private ones, which nobody uses. */
+#define JUNK_TYPE 240
 
 /* A packet by hand: formats as ssh_buffer_pack. */
 #define client_send(c, ...) CHECK(client_pack_send((c), ssh_buffer_pack((c)->session->out_buffer, __VA_ARGS__)))
@@ -275,6 +277,14 @@ static void begin(struct sim_client *c)
 	CHECK(s->session_state == SSH_SESSION_STATE_SOCKET_CONNECTED);
 }
 
+/* Each is answered with UNIMPLEMENTED. */
+static void send_junk(struct sim_client *c)
+{
+	for (uint32_t i = 0; i < c->options.junk_count; i++)
+		client_send(c, "b", JUNK_TYPE);
+	c->is_deaf = c->options.junk_count > 0;
+}
+
 /* What the connection's state asks for next. */
 static bool login(struct sim_client *c)
 {
@@ -288,9 +298,10 @@ static bool login(struct sim_client *c)
 		return true;
 	}
 	if (c->state == CLIENT_PROBE && s->auth.state != SSH_AUTH_STATE_PUBKEY_OFFER_SENT) {
-		if (c->options.stops_at_auth || sim_chance(30)) {
+		if (c->options.stops_at_auth || (sim_chance(30) && c->options.junk_count == 0)) {
 			authenticate(c, false);
 		} else {
+			send_junk(c);
 			c->state = CLIENT_AUTH;
 			authenticate(c, true);
 		}
@@ -429,7 +440,7 @@ static bool step(struct sim_actor *a)
 	if (c->state != CLIENT_ENDED && !c->is_mute) {
 		moved |= login(c);
 		if (c->state == CLIENT_LIVE) {
-			for (uint32_t i = 0; i < CLIENT_CHANS_MAX; i++) {
+			for (uint32_t i = 0; i < c->chan_slots; i++) {
 				struct client_chan *ch = &c->chans[i];
 
 				if (ch->is_used && !ch->is_asked) {
@@ -514,6 +525,8 @@ struct client_chan *client_open(struct sim_client *c, const struct client_chan_p
 
 		if (ch->is_used && !(ch->is_closed && ch->is_close_sent))
 			continue;
+		if (i >= c->chan_slots)
+			c->chan_slots = i + 1;
 		*ch = (struct client_chan){.is_used = true, .plan = *plan, .number = i, .key = sim_random64() | 1};
 		return ch;
 	}
@@ -522,7 +535,7 @@ struct client_chan *client_open(struct sim_client *c, const struct client_chan_p
 
 bool client_is_done(const struct sim_client *c)
 {
-	for (uint32_t i = 0; i < CLIENT_CHANS_MAX; i++)
+	for (uint32_t i = 0; i < c->chan_slots; i++)
 		if (c->chans[i].is_used && !(c->chans[i].is_closed && c->chans[i].is_close_sent))
 			return false;
 	return true;

@@ -13,7 +13,7 @@
 #include "ssh/wire.h"
 #include "tests/sim/sim.h"
 
-#define CLIENT_CHANS_MAX 16
+#define CLIENT_CHANS_MAX 256
 
 enum chan_end {
 	CHAN_END_NONE,
@@ -57,6 +57,7 @@ struct client_options {
 	bool is_dumb;         /* connects and says nothing */
 	bool stops_at_kex;    /* does the key exchange, then nothing */
 	bool stops_at_auth;   /* proves nothing: probes and waits */
+	uint32_t junk_count;  /* packets of no known type before the proof; reads no more from there on */
 	uint64_t rekey_bytes; /* 0: never by itself */
 	const char *kex, *cipher;
 };
@@ -78,6 +79,7 @@ struct sim_client {
 	char farewell[128]; /* was_disconnected: the text */
 	uint32_t keepalives_seen;
 	struct client_chan chans[CLIENT_CHANS_MAX];
+	uint32_t chan_slots; /* that were ever used: the first ones */
 	/* Called now and then while LIVE, to send what a test wants to send. NULL: nothing. */
 	bool (*on_live)(struct sim_client *c);
 	uint64_t flood_count;
