@@ -171,7 +171,7 @@ const Tree = struct {
             .{ .name = "procd-codec", .files = select(b, "upstream/procd", &.{"upstream/procd/client"}, false), .include = wire, .lib = null },
             .{ .name = "procd-client", .files = select(b, "upstream/procd", &.{"upstream/procd/client"}, true), .include = all, .lib = null },
             .{ .name = "gateway", .files = select(b, "gateway", &.{"gateway/main.c"}, false), .include = all, .lib = null },
-            .{ .name = "control", .files = select(b, "control", &.{"control/main.c"}, false), .include = t.join(&.{ t.sodium.include, t.postgres }), .lib = null },
+            .{ .name = "control", .files = select(b, "control", &.{"control/main.c"}, false), .include = t.join(&.{ t.sodium.include, t.postgres, &.{openapi(b)} }), .lib = null },
             .{ .name = "procd", .files = select(b, "procd", &.{"procd/main.c"}, false), .include = wire, .lib = null },
             .{ .name = "bench", .files = select(b, "bench", &.{"bench/ringbench.c"}, false), .include = t.join(&.{ ssh_all, all }), .lib = null },
         };
@@ -325,7 +325,7 @@ const Tree = struct {
     }
 
     fn everyInclude(t: Tree) []const LazyPath {
-        return t.join(&.{ t.publicInclude(), if (t.ssh) |s| s.internal else &.{} });
+        return t.join(&.{ t.publicInclude(), t.layer("control").include, if (t.ssh) |s| s.internal else &.{} });
     }
 
     /// The include path of tests and editors: every public header.
@@ -496,6 +496,16 @@ fn exists(b: *std.Build, path: []const u8) bool {
 fn contains(list: []const []const u8, item: []const u8) bool {
     for (list) |x| if (std.mem.eql(u8, x, item)) return true;
     return false;
+}
+
+/// openapi_text.h: control/openapi.json as a C string. What JSON escapes in a string of plain ASCII, C escapes likewise.
+fn openapi(b: *std.Build) LazyPath {
+    const text = b.build_root.handle.readFileAlloc(b.graph.io, "control/openapi.json", b.allocator, .limited(1 << 20)) catch |e|
+        std.debug.panic("control/openapi.json: {t}", .{e});
+    const literal = std.json.Stringify.valueAlloc(b.allocator, text, .{}) catch @panic("OOM");
+    const gen = b.addWriteFiles();
+    _ = gen.add("openapi_text.h", b.fmt("static const char openapi_text[] = {s};\n", .{literal}));
+    return gen.getDirectory();
 }
 
 fn paths(b: *std.Build, files: []const []const u8) []const LazyPath {

@@ -88,9 +88,9 @@ static bool target_parse(struct request *r, struct target *t)
 	const char *fingerprint = request_header(r, "X-SSH-Key-Fingerprint");
 	int64_t wait_s;
 
-	if (!request_number(r, "wait", 0, &wait_s))
+	if (!request_number(r, "wait", WAIT_S_ASKED_MAX, &wait_s))
 		return false;
-	t->wait_s = wait_s > WAIT_S_MAX ? WAIT_S_MAX : (uint32_t)wait_s;
+	t->wait_s = (uint32_t)wait_s;
 	t->may_wake = !wake || strcmp(wake, "yes") == 0;
 	t->fingerprint[0] = 0;
 	if (wake && !t->may_wake && strcmp(wake, "no") != 0)
@@ -248,10 +248,10 @@ void handle_changes(struct request *r, struct store *s)
 	struct feed_range range;
 	int64_t since, wait_s;
 
-	if (!request_number(r, "since", 0, &since) || !request_number(r, "wait", 0, &wait_s))
+	if (!request_number(r, "since", VERSION_MAX, &since) || !request_number(r, "wait", WAIT_S_ASKED_MAX, &wait_s))
 		return;
 	if (since > 0)
-		changes_since(r, s, since, wait_s > WAIT_S_MAX ? WAIT_S_MAX : (uint32_t)wait_s);
+		changes_since(r, s, since, (uint32_t)wait_s);
 	else if (changes_range(s, &range) < 0)
 		answer_failure(r);
 	else

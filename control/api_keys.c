@@ -33,15 +33,17 @@ void handle_key_list(struct request *r, struct store *s)
 	answer_failure(r);
 }
 
-/* A name is one line of text that is not blank. */
+/* One line of text that is not blank; it is UTF-8 already. */
 static bool is_name(const char *name)
 {
-	size_t n = strlen(name);
+	size_t characters = 0;
 
-	for (const char *p = name; *p; p++)
+	for (const char *p = name; *p; p++) {
 		if ((unsigned char)*p < ' ' || *p == 0x7f)
 			return false;
-	return n > 0 && n <= KEY_NAME_MAX && strspn(name, " ") < n;
+		characters += ((unsigned char)*p & 0xc0) != 0x80;
+	}
+	return characters > 0 && characters <= KEY_NAME_MAX && strspn(name, " ") < strlen(name);
 }
 
 /* What follows the type and the base64, without the blanks around it. */
@@ -131,7 +133,7 @@ static bool body_take(struct request *r, struct store *s, const json_t *body, st
 	if (!key_parse(r, key, k))
 		return false;
 	if (!name || !is_name(name)) {
-		answer_error(r, 400, "bad_request", "name: a text of 1 to %d bytes on one line is expected",
+		answer_error(r, 400, "bad_request", "name: a text of 1 to %d characters on one line is expected",
 			     KEY_NAME_MAX);
 		return false;
 	}

@@ -18,7 +18,7 @@ struct ssh_key {
 	char id[32];
 	char user[USER_ID_MAX + 1];
 	char team[TEAM_ID_MAX + 1];
-	char name[KEY_NAME_MAX + 1];
+	char name[KEY_NAME_BYTES + 1];
 	char type[PUBKEY_TYPE_MAX];
 	char text[KEY_TEXT_MAX + 1];
 	char fingerprint[FINGERPRINT_CHARS + 1];

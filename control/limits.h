@@ -28,6 +28,12 @@
 /* The longest that an answer is held, whatever was asked for: under what proxies cut. */
 #define WAIT_S_MAX 60
 
+/* More than an hour is a mistake in the asker's units. */
+#define WAIT_S_ASKED_MAX 3600
+
+/* Versions stay what every JSON library reads exactly. */
+#define VERSION_MAX ((1ll << 53) - 1)
+
 /* POST .../pause holds its answer so long for the sandbox to be paused. */
 #define PAUSE_WAIT_S 10
 
@@ -38,8 +44,9 @@
 #define PATH_SEGMENTS_MAX 8
 #define PATH_SEGMENT_MAX 128
 
-/* What users write. */
+/* What users write: a name in characters, and their UTF-8. */
 #define KEY_NAME_MAX 128
+#define KEY_NAME_BYTES (4 * KEY_NAME_MAX)
 #define KEY_COMMENT_MAX 1024
 #define TOKEN_NAME_MAX 128
 

@@ -58,19 +58,23 @@ const char *request_argument(const struct request *r, const char *name)
 	return MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, name);
 }
 
-bool request_number(struct request *r, const char *name, int64_t otherwise, int64_t *ret_number)
+bool request_number(struct request *r, const char *name, int64_t most, int64_t *ret_number)
 {
 	const char *text = request_argument(r, name);
 	size_t n = text ? strlen(text) : 0;
+	int64_t number = 0;
 
-	*ret_number = otherwise;
-	if (!text)
-		return true;
-	if (n == 0 || n > 18 || strspn(text, "0123456789") != n) {
-		answer_error(r, 400, "bad_request", "%s: a whole number is expected", name);
+	if (text) {
+		bool is_number = n > 0 && n <= 18 && strspn(text, "0123456789") == n;
+
+		number = is_number ? strtoll(text, NULL, 10) : -1;
+	}
+	if (number < 0 || number > most) {
+		answer_error(r, 400, "bad_request", "%s: a whole number from 0 to %lld is expected", name,
+			     (long long)most);
 		return false;
 	}
-	*ret_number = strtoll(text, NULL, 10);
+	*ret_number = number;
 	return true;
 }
 

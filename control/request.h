@@ -57,15 +57,15 @@ __attribute__((format(printf, 4, 5))) void answer_error(struct request *r, unsig
 void answer_failure(struct request *r);
 
 /*
- * Wants the answer to be held until there is a change of this sandbox ("": of anything) after `seen`, at most wait_s after the
+ * Wants the answer to be held until there is a change of this sandbox ("": of anything) after `seen`, at most wait_s (and WAIT_S_MAX) after the
  * first time. False: the time is over, answer.
  */
 MUST_USE bool request_hold(struct request *r, const char *sandbox, int64_t seen, uint32_t wait_s);
 
 /* NULL where there is none. */
 const char *request_header(const struct request *r, const char *name);
-/* A number in the query; `otherwise` where there is none. False, and answered with 400, for what is no number. */
-MUST_USE bool request_number(struct request *r, const char *name, int64_t otherwise, int64_t *ret_number);
+/* A number up to `most` in the query; 0 where there is none. False, and answered with 400, for anything else. */
+MUST_USE bool request_number(struct request *r, const char *name, int64_t most, int64_t *ret_number);
 const char *request_argument(const struct request *r, const char *name);
 /* The body as a JSON object. NULL, and answered with 400. An empty body is an empty object where may_be_empty. */
 MUST_USE json_t *request_object(struct request *r, bool may_be_empty);
@@ -99,6 +99,6 @@ handler_fn handle_key_list, handle_key_add, handle_key_remove;
 handler_fn handle_sandbox_list, handle_sandbox_get, handle_sandbox_create, handle_sandbox_pause, handle_sandbox_resume,
 	handle_sandbox_remove;
 handler_fn handle_grants, handle_target, handle_changes;
-handler_fn handle_health;
+handler_fn handle_health, handle_openapi;
 
 #endif

@@ -21,6 +21,7 @@ static const struct route routes[] = {
 	{"GET", "/internal/v1/sandboxes/{id}/ssh-target", AUTH_GATEWAY, handle_target},
 	{"GET", "/internal/v1/changes", AUTH_GATEWAY, handle_changes},
 	{"GET", "/health", AUTH_NONE, handle_health},
+	{"GET", "/openapi.json", AUTH_NONE, handle_openapi},
 };
 
 static int hex_value(char c)
@@ -94,14 +95,4 @@ bool route_find(struct request *r, const char *method, const char *path)
 	else
 		answer_error(r, 404, "not_found", "there is nothing of that name here");
 	return false;
-}
-
-void handle_health(struct request *r, struct store *s)
-{
-	int64_t one;
-
-	if (store_exec(s, "SELECT 1", NULL, 0, store_on_int, &one) == 1)
-		answer_data(r, 200, json_pack("{s:s}", "status", "ok"));
-	else
-		answer_failure(r);
 }
