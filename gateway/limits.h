@@ -17,6 +17,12 @@
 #define LINK_CREDIT_FIRST (64 * 1024)
 #define LINK_CREDIT_MAX (1024 * 1024)
 
+/*
+ * A terminal's credit together with what waits for the client's socket: nobody sees his Ctrl-C work before that has gone by. Measured
+ * with 200 MB: as little CPU as with LINK_CREDIT_MAX; 64 KiB take 1.3 times as much.
+ */
+#define LINK_TERMINAL_BYTES (128 * 1024)
+
 /* However many channels share the connection, each gets at least this much: one SSH packet. */
 #define LINK_CREDIT_MIN (32 * 1024)
 

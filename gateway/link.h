@@ -48,6 +48,7 @@ struct link {
 	/* Procd to client. */
 	uint32_t down_credit; /* granted and unused; never above chan_room */
 	uint32_t down_limit;
+	uint64_t down_end; /* where its last byte stands in all that the client is sent */
 	bool is_exit_seen, is_peer_closed;
 	const char *farewell;  /* LINK_DONE: what the user is told before the channel ends; NULL: nothing waits */
 	struct timer deadline; /* OPENING: of the answer; the client closed: of what is held */

@@ -93,11 +93,29 @@ static void settle_up(struct link *l)
 
 /* --- procd to client --- */
 
+/* What the client's socket still has to take before it has this link's last byte. */
+static uint64_t down_waiting(const struct link *l)
+{
+	uint64_t sent = l->links->session->bytes_to_client;
+
+	return l->down_end > sent ? l->down_end - sent : 0;
+}
+
+/* What procd may have at most: none to spare for a terminal whose client is slow. */
+static uint32_t down_limit(const struct link *l)
+{
+	uint64_t waiting = down_waiting(l);
+
+	if (!l->has_pty)
+		return l->down_limit;
+	return waiting < LINK_TERMINAL_BYTES ? (uint32_t)(LINK_TERMINAL_BYTES - waiting) : 0;
+}
+
 uint32_t link_down_allowance(const struct link *l)
 {
 	const struct links *ls = l->links;
 	size_t waiting = ls->session->client.out.bytes, used = waiting + ls->down_total;
-	uint32_t want = chan_room(l->chan) < l->down_limit ? chan_room(l->chan) : l->down_limit;
+	uint32_t limit = down_limit(l), want = chan_room(l->chan) < limit ? chan_room(l->chan) : limit;
 	uint32_t left = used < SESSION_DOWN_BUDGET ? (uint32_t)(SESSION_DOWN_BUDGET - used) : 0;
 
 	if (want <= l->down_credit)
@@ -119,7 +137,7 @@ static void settle_down(struct link *l)
 	n = link_down_allowance(l);
 	if (n == 0 || (n < l->down_limit / 4 && l->down_credit > l->down_limit / 4))
 		return;
-	if (l->down_credit < l->down_limit / 2 && l->down_limit < LINK_CREDIT_MAX)
+	if (!l->has_pty && l->down_credit < l->down_limit / 2 && l->down_limit < LINK_CREDIT_MAX)
 		l->down_limit *= 2; /* more than half was used since the last grant */
 	l->down_credit += n;
 	l->links->down_total += n;
@@ -145,6 +163,7 @@ int links_on_data(struct links *ls, uint32_t channel, uint32_t stream, struct by
 	if (chan_is_eof_sent(l->chan))
 		return -EPROTO;
 	(void)chan_write(l->chan, stream == 1, piece.p, piece.n);
+	l->down_end = ls->session->bytes_to_client + ls->session->client.out.bytes;
 	links_settle(ls);
 	return 0;
 }

@@ -74,6 +74,15 @@ class Terminal:
                 f"no {pattern!r} within {seconds} s; it wrote {self.shown()}"
             alive = self.pump(0.05)
 
+    def take(self, count, seconds=20):
+        """Waits for so many bytes more, whatever they are."""
+        wanted = len(self.text) + count
+        deadline = time.monotonic() + seconds
+        while len(self.text) < wanted:
+            assert self.pump(0.05), f"the client ended; it wrote {self.shown()}"
+            assert time.monotonic() < deadline, \
+                f"{wanted - len(self.text)} bytes of {count} did not come within {seconds} s"
+
     def shown(self):
         return repr(bytes(self.text[-3000:]))
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import sys
 import termios
 
 import pytest
@@ -140,6 +141,21 @@ def test_interrupt_of_a_flood(shell):
     terminal.expect(PROMPT, seconds=10)
     terminal.send("echo status=$?\r")
     terminal.expect(r"status=130\r\n")
+
+
+@pytest.mark.gateway
+def test_interrupt_of_a_flood_on_a_slow_line(region, shell):
+    """A terminal's output is not piled up for a slow client: sshd lets it fill ssh's window, 1 MiB."""
+    relay = os.path.join(os.path.dirname(os.path.abspath(__file__)), "slow_line.py")
+    terminal = shell(opts=[f"ProxyCommand={sys.executable} {relay} %h %p 500000"])
+    start_flood(terminal)
+    # More than ssh's window: whatever can fill up has done so.
+    terminal.take(1_200_000)
+    before = len(terminal.text)
+    terminal.send(b"\x03")
+    terminal.expect(PROMPT, seconds=10)
+    # 317 kB were measured, most of them in the sockets and the pipe to ssh.
+    assert len(terminal.text) - before < 600_000
 
 
 def test_suspend_and_resume(shell):

@@ -452,9 +452,13 @@ static void client_is_deaf(void)
 	struct client_options o = gateway_client_options();
 	struct client_chan_plan plan = {.command = "flood 3000000", .window_bytes = 1u << 30};
 	uint32_t count = sim_between(1, 4);
+	uint64_t kept_max = SESSION_DOWN_BUDGET + count * LINK_CREDIT_MIN;
 	struct sim_client *c;
 	struct client_chan *chans[4];
 
+	plan.has_pty = sim_chance(50);
+	if (plan.has_pty)
+		kept_max = count * LINK_TERMINAL_BYTES;
 	gw.places[0].plan.credit_bytes = 64 * 1024;
 	sim.weather.chunk_max = 64 * 1024;
 	c = gateway_client(&o);
@@ -466,7 +470,7 @@ static void client_is_deaf(void)
 	(void)sim_run(never, c, sim.now_us + 20 * SECOND);
 	CHECK(c->state == CLIENT_LIVE); /* too little time for a keepalive to be missed */
 	/* Nothing is kept beyond the budget: what procd may still send, and what waits for the client. */
-	CHECK(gw.out_max <= SESSION_DOWN_BUDGET + count * LINK_CREDIT_MIN + SESSION_DOWN_BUDGET / 16);
+	CHECK(gw.out_max <= kept_max + kept_max / 16);
 	c->is_deaf = false;
 	CHECK(sim_run(client_done, c, sim.now_us + 3600ull * SECOND));
 	for (uint32_t i = 0; i < count; i++)
