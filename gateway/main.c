@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -181,6 +182,15 @@ static void raise_descriptor_limit(void)
 	}
 }
 
+/*
+ * Buffers that only a busy session has (a chunk of 66 KiB, libssh's 64 KiB) get pages of their own and give them back; on the heap they
+ * would lie between what resting sessions keep. Setting it also stops glibc from raising it by itself. mallopt(3)
+ */
+static void keep_heap_dense(void)
+{
+	(void)mallopt(M_MMAP_THRESHOLD, 48 * 1024);
+}
+
 /* Written whole and then renamed: who waits for it never sees a part. */
 static int write_ready_file(const char *path, const struct server *s)
 {
@@ -276,6 +286,7 @@ static int run(struct server *s, const struct flags *f, char error[512])
 	pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	raise_descriptor_limit();
+	keep_heap_dense();
 	rc = server_start(s, error);
 	if (rc == 0) {
 		log_start_line(s);

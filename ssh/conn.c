@@ -157,6 +157,7 @@ void conn_move(struct conn *c, struct chain *out)
 	ASSERT(!c->packet.at);
 	ASSERT(libssh_socket_out(c->session->socket)->bytes == 0);
 	libssh_socket_attach(c->session->socket, out);
+	conn_forget_kex(c);
 }
 
 void conn_end(struct conn *c, const char *reason, bool is_clean)
@@ -208,6 +209,7 @@ static void conn_look(struct conn *c)
 	} else if (c->was_rekeying) {
 		c->was_rekeying = false;
 		c->rekey_held = 0;
+		conn_forget_kex(c);
 		c->events->on_rekeyed(c);
 	}
 }
@@ -402,8 +404,11 @@ void conn_trim(struct conn *c)
 		c->partial = NULL;
 		c->partial_size = 0;
 	}
-	/* In the middle of a packet in_buffer holds its head; out_buffer is empty between two sends. */
-	if (s->packet_state == PACKET_STATE_INIT && ssh_buffer_get_len(s->in_buffer) == 0) {
+	/*
+	 * In the middle of a packet in_buffer holds its head; between two of them what is left of the last one, which nobody
+	 * reads again. out_buffer is empty between two sends.
+	 */
+	if (s->packet_state == PACKET_STATE_INIT) {
 		SSH_BUFFER_FREE(s->in_buffer);
 		s->in_buffer = NULL;
 	}

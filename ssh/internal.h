@@ -101,6 +101,8 @@ struct conn {
 
 /* Sends what was packed into the session's out_buffer. 0 or -EIO, and then the connection has ended. */
 int conn_send(struct conn *c);
+/* Wipes what the last key exchange left behind, unless one is running. */
+void conn_forget_kex(struct conn *c);
 void conn_end(struct conn *c, const char *reason, bool is_clean);
 
 void auth_init(struct auth *a);
