@@ -115,15 +115,17 @@ static const struct store_ops sqlite_ops = {
 	.free = sqlite_free,
 };
 
-/* Made by us, so that nobody else may read the hashes and keys in it. */
+/*
+ * Made by us, so that nobody else may read the hashes and keys in it. One that is there is not opened: closing it again would
+ * drop the locks that SQLite's other connections of this process hold on it (fcntl(2), "Advisory record locking").
+ */
 static int file_ensure(const char *path)
 {
-	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
-	if (fd < 0)
-		return -errno;
-	close(fd);
-	return 0;
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 || errno == EEXIST ? 0 : -errno;
 }
 
 int store_sqlite_open(const char *path, struct store **ret_store, char ret_error[STORE_ERROR_BYTES])
