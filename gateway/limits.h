@@ -88,6 +88,46 @@
 #define WORKERS_MAX 256
 #define HANDSHAKERS_MAX 64
 
+/* Places that addresses share for the rate of probes (64 KiB): several hundred busy ones before two of them meet often. */
+#define PROBE_ADDRESSES 8192
+
+/* A probe that waits for its turn looks this often whether somebody else has asked for the same key meanwhile. */
+#define PROBE_LOOK_MS 100
+
+/* What is remembered of answers (l1.h): locks, so that threads seldom meet; slots of drops, 128 KiB, so that names seldom do. */
+#define L1_SHARDS 16
+#define L1_SLOTS 16384
+
+/*
+ * Queries on their way to the directory thread and back: more than connections that may log in at once, and a round of checks. About
+ * 1 KB each.
+ */
+#define REGION_REQUESTS_MAX 16384
+
+/* Look-ups under way; each holds up to 20 KB. The control plane answers in milliseconds, so more are a sign that it does not. */
+#define REGION_LOOKUPS_MAX 4096
+#define REGION_LOOKUP_BUCKETS 1024
+
+/* An answer that a change has overtaken is asked for again, so often. */
+#define REGION_LOOKUP_TRIES 4
+
+/* On top of what Redis, control plane and name server may take: then the asker is told that nobody could say. */
+#define REGION_DEADLINE_MS 1000
+
+/* A look-up that is held back for up to this much longer than the asker would wait is good enough to join. */
+#define REGION_JOIN_MS 1000
+
+/* Versions of revisions that were seen, to tell new ones after a reconnect; one that was forgotten costs a check of its sessions. */
+#define REGION_REVISIONS 16384
+
+/* The changes feed: how long an answer is held back; waits after failures; how often one that was absent is looked for. */
+#define FEED_WAIT_S 25
+#define FEED_BACKOFF_MIN_MS 200
+#define FEED_BACKOFF_MAX_MS 2000
+#define FEED_ABSENT_MS (60 * 1000)
+/* A feed that answers at once with nothing is asked again after this. */
+#define FEED_EMPTY_MS 200
+
 /* The exit status that says: the gateway could not reach the sandbox. */
 #define EXIT_UNREACHABLE 254
 

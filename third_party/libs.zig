@@ -145,7 +145,7 @@ pub fn msgpack(b: *std.Build, o: Options) Lib {
     return .{ .lib = static(b, o, "msgpackc", m), .include = dup(b, &.{include.getDirectory()}) };
 }
 
-/// Ed25519, SHA-256 and SHA-512, HMAC-SHA256, random bytes, constant-time helpers, base64 and hex; nothing else of libsodium.
+/// Ed25519, SHA-256 and SHA-512, HMAC-SHA256, SipHash, random bytes, constant-time helpers, base64 and hex; nothing else of libsodium.
 pub fn sodium(b: *std.Build, o: Options) Lib {
     const dep = b.dependency("libsodium", .{});
     const root = dep.path("src/libsodium");
@@ -198,6 +198,9 @@ pub fn sodium(b: *std.Build, o: Options) Lib {
             "crypto_hash/sha256/hash_sha256.c",
             "crypto_hash/sha512/cp/hash_sha512_cp.c",
             "crypto_hash/sha512/hash_sha512.c",
+            "crypto_shorthash/crypto_shorthash.c",
+            "crypto_shorthash/siphash24/ref/shorthash_siphash24_ref.c",
+            "crypto_shorthash/siphash24/shorthash_siphash24.c",
             "crypto_sign/crypto_sign.c",
             "crypto_sign/ed25519/ref10/keypair.c",
             "crypto_sign/ed25519/ref10/open.c",
