@@ -56,18 +56,54 @@ static bool has_folder(const char *path)
 	return stat(folder, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+static int check_readable(const struct config *c, const char *key, const char *path, char ret_error[CONFIG_ERROR_BYTES])
+{
+	struct stat st;
+
+	if (!path[0])
+		return 0;
+	if (stat(path, &st) < 0 || access(path, R_OK) < 0)
+		return settings_fail(&c->settings, key, ret_error, "%.200s: %s", path, strerror(errno));
+	if (!S_ISREG(st.st_mode))
+		return settings_fail(&c->settings, key, ret_error, "%.200s is not a regular file", path);
+	return 0;
+}
+
+/* Who answers: a file, or a control plane with perhaps a Redis before it. */
+static int check_directory(const struct config *c, char ret_error[CONFIG_ERROR_BYTES])
+{
+	const struct {
+		const char *key, *path;
+	} files[] = {
+		{"directory", c->directory},
+		{"control.ca_file", c->control.ca_file},
+		{"control.key_file", c->control.key_file},
+		{"redis.password_file", c->redis.password_file},
+		{"redis.ca_file", c->redis.ca_file},
+		{"redis.secret_file", c->redis.secret_file},
+	};
+
+	if (!c->directory[0] && !c->control.url[0])
+		return settings_fail(&c->settings, "directory", ret_error,
+				     "must be set: the file of users and sandboxes (or control.url)");
+	if (c->directory[0] && c->control.url[0])
+		return settings_fail(&c->settings, "control.url", ret_error,
+				     "directory is set, too: only one can answer");
+	if (c->redis.url[0] && !c->control.url[0])
+		return settings_fail(&c->settings, "redis.url", ret_error,
+				     "there is nothing to cache without control.url");
+	if (c->redis.url[0] && !c->redis.secret_file[0])
+		return settings_fail(&c->settings, "redis.secret_file", ret_error, "must be set where redis.url is");
+	for (size_t i = 0; i < ARRAY_LEN(files); i++)
+		if (check_readable(c, files[i].key, files[i].path, ret_error) < 0)
+			return -EINVAL;
+	return 0;
+}
+
 static int check_files(const struct config *c, char ret_error[CONFIG_ERROR_BYTES])
 {
 	struct stat st;
 
-	if (!c->directory[0])
-		return settings_fail(&c->settings, "directory", ret_error,
-				     "must be set: the file of users and sandboxes");
-	if (stat(c->directory, &st) < 0 || access(c->directory, R_OK) < 0)
-		return settings_fail(&c->settings, "directory", ret_error, "%.200s: %s", c->directory, strerror(errno));
-	if (!S_ISREG(st.st_mode))
-		return settings_fail(&c->settings, "directory", ret_error, "%.200s is not a regular file",
-				     c->directory);
 	if (stat(c->host_key_dir, &st) == 0 && !S_ISDIR(st.st_mode))
 		return settings_fail(&c->settings, "host_key_dir", ret_error, "%.200s is not a folder",
 				     c->host_key_dir);
@@ -88,5 +124,7 @@ int config_check(const struct config *c, char ret_error[CONFIG_ERROR_BYTES])
 		return settings_fail(&c->settings, "login.unauthenticated.full", ret_error,
 				     "%u is less than login.unauthenticated.begin (%u)", c->login.start_full,
 				     c->login.start_begin);
+	if (check_directory(c, ret_error) < 0)
+		return -EINVAL;
 	return check_files(c, ret_error);
 }

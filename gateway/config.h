@@ -28,7 +28,7 @@ struct config {
 	uint32_t listen_count;
 	char name[64];                      /* gateway name in tickets and logs; default the host name */
 	char host_key_dir[CONFIG_PATH_MAX]; /* host_key_dir: ssh_host_{ed25519,ecdsa,rsa}_key, made on first start */
-	char directory[CONFIG_PATH_MAX];    /* directory: the static directory file */
+	char directory[CONFIG_PATH_MAX];    /* directory: the static directory file; or control.url */
 	uint32_t directory_check_s;         /* directory_check_s: how often it is looked at for changes, default 1 */
 	/* procd_key_file: this gateway's Ed25519 secret towards procd; made on first start. */
 	char procd_key_file[CONFIG_PATH_MAX];
@@ -49,6 +49,9 @@ struct config {
 		uint32_t start_rate;         /* login.unauthenticated.rate: per cent dropped there, 30 */
 		uint32_t start_full;         /* login.unauthenticated.full: all dropped from here, 1000 */
 		uint32_t per_address;        /* login.unauthenticated.per_address: 0 = no limit; 0 */
+		uint32_t probe_tick_ms;      /* login.probe_tick_ms: with a control plane; 100; 0 = off */
+		uint32_t probe_rate;         /* login.probe_lookups.rate: a second, in all; 1000 */
+		uint32_t probe_rate_address; /* login.probe_lookups.rate_address: a second, of one address; 50 */
 	} login;
 
 	struct {
@@ -66,12 +69,42 @@ struct config {
 	} session;
 
 	struct {
-		uint32_t connect_timeout_ms; /* procd.connect_timeout_ms: 5000 */
-		uint32_t hello_timeout_ms;   /* procd.hello_timeout_ms: connect to WELCOME, 5000 */
-		uint32_t ping_s;             /* procd.ping_s: 30 */
-		uint32_t ping_count;         /* procd.ping_count: 3 */
-		uint32_t budget_bytes;       /* procd.budget_bytes: credit and held bytes a stream, 8 MiB */
+		uint32_t connect_timeout_ms;     /* procd.connect_timeout_ms: 5000 */
+		uint32_t hello_timeout_ms;       /* procd.hello_timeout_ms: connect to WELCOME, 5000 */
+		uint32_t ping_s;                 /* procd.ping_s: 30 */
+		uint32_t ping_count;             /* procd.ping_count: 3 */
+		uint32_t budget_bytes;           /* procd.budget_bytes: credit and held bytes a stream, 8 MiB */
+		char allow[CONFIG_LIST_MAX][64]; /* procd.allow: CIDRs of sandboxes; none: anywhere */
+		uint32_t allow_count;
 	} procd;
+
+	struct {
+		char url[256];                  /* control.url: http(s)://HOST:PORT; or directory */
+		char ca_file[CONFIG_PATH_MAX];  /* control.ca_file: "" = the system's */
+		char key_file[CONFIG_PATH_MAX]; /* control.key_file: signs tokens; "" = procd_key_file */
+		uint32_t connect_timeout_ms;    /* control.connect_timeout_ms: 1000 */
+		uint32_t timeout_ms;            /* control.timeout_ms: of a call with its retries, 5000 */
+		uint32_t connections;           /* control.connections: 16 */
+	} control;
+
+	struct {
+		char url[512];                       /* redis.url; "" = none */
+		char password_file[CONFIG_PATH_MAX]; /* redis.password_file */
+		char ca_file[CONFIG_PATH_MAX];       /* redis.ca_file */
+		char secret_file[CONFIG_PATH_MAX];   /* redis.secret_file: what the gateways share; with url required */
+		uint32_t connect_timeout_ms;         /* redis.connect_timeout_ms: 1000 */
+		uint32_t timeout_ms;                 /* redis.timeout_ms: of a command, 200 */
+	} redis;
+
+	struct {
+		uint32_t key_ttl_s;         /* cache.key_ttl_s: 300 */
+		uint32_t route_ttl_s;       /* cache.route_ttl_s: routes and grants, 60 */
+		uint32_t unversioned_ttl_s; /* cache.unversioned_ttl_s: answers without a version, 10 */
+		uint32_t unknown_ttl_s;     /* cache.unknown_ttl_s: a no, 5 */
+		uint32_t keys;              /* cache.keys: remembered in this process, 65536 */
+		uint32_t routes;            /* cache.routes: routes, and as many grants, 65536 */
+		uint32_t unknown;           /* cache.unknown: 4096 */
+	} cache;
 
 	struct {
 		/* crypto.*: OpenSSH names, comma separated; checked. */

@@ -1,7 +1,7 @@
 /*
  * gateway/directory.h - the one interface behind which stands who a key belongs to, who may enter, and where a sandbox is.
  *
- * Implemented by gateway/static_directory.c (a file); the control plane and Redis implement the same.
+ * Implemented by gateway/static_directory.c (a file) and gateway/region_directory.c (a control plane and Redis).
  *
  * Owner:  queries are embedded in the asker and belong to the directory from find until on_done (or key_cancel, route_cancel).
  * Life:   an answer may come inside the call that asks, or later; on_done always runs on the thread whose ring is q->ring. Every
@@ -121,6 +121,17 @@ struct directory_ops {
 	/* On the asker's thread, of a query that is not answered yet. No on_done comes after these. */
 	void (*key_cancel)(struct directory *d, struct key_query *q);
 	void (*route_cancel)(struct directory *d, struct route_query *q);
+	/*
+	 * NULL where this process always knows. Else whether it does; the answer stands in q then, and there is no on_done. Of
+	 * such a directory the answers to probes leave by the clock (login.h), and what has to be asked for is rationed.
+	 */
+	bool (*key_recall)(struct directory *d, struct key_query *q);
+	/*
+	 * Both may be NULL. start: once on_changed is set and before anybody asks; its own threads begin. stop: when nobody asks any
+	 * more and while all rings are there; then its threads have ended, and neither on_done nor on_changed comes any more.
+	 */
+	MUST_USE int (*start)(struct directory *d, char ret_error[256]);
+	void (*stop)(struct directory *d);
 	void (*free)(struct directory *d);
 };
 

@@ -318,6 +318,8 @@ int main(int argc, char **argv)
 	if (proof_init() < 0)
 		return fail("libsodium does not start");
 	server.config = &config;
+	if (config.control.url[0])
+		return fail("control.url: the control plane's client is not in this build yet");
 	if (static_directory_new(config.directory, &server.directory, error) < 0)
 		return fail(error);
 	if (flags.is_check) {

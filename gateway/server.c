@@ -71,7 +71,7 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
-/* The directory's threads end after the rings, so they are not let in while those go. */
+/* Whoever tells while sessions and rings go is not let in. */
 static void on_changed(struct directory *d, const struct subject *subject)
 {
 	struct server *s = d->owner;
@@ -231,6 +231,15 @@ int server_start(struct server *s, char ret_error[512])
 	changes_init(&s->changes);
 	s->directory->owner = s;
 	s->directory->on_changed = on_changed;
+	if (s->directory->ops->start) {
+		char error[256];
+
+		rc = s->directory->ops->start(s->directory, error);
+		if (rc < 0) {
+			snprintf(ret_error, 512, "%s", error);
+			return rc;
+		}
+	}
 	for (uint32_t i = 0; i < s->worker_count; i++) {
 		struct worker *w = &s->workers[i];
 
@@ -283,6 +292,8 @@ void server_stop(struct server *s)
 	for (uint32_t i = 0; i < s->worker_count; i++)
 		if (s->workers[i].is_running)
 			pthread_join(s->workers[i].thread, NULL);
+	if (s->directory->ops->stop)
+		s->directory->ops->stop(s->directory); /* it posts to our rings */
 	for (uint32_t i = 0; i < s->handshaker_count; i++) {
 		for (uint32_t k = 0; k < CONFIG_LIST_MAX; k++)
 			if (s->handshakers[i].listen_fds[k] >= 0)

@@ -3,6 +3,7 @@
  */
 #include "gateway/config.h"
 #include "gateway/limits.h"
+#include "gateway/procd_url.h"
 #include "ring/socket.h"
 
 #include <stddef.h>
@@ -70,6 +71,22 @@ static bool is_env_pattern(const char *text)
 	return n > 0 && !(text[0] >= '0' && text[0] <= '9') && (text[n] == 0 || strcmp(text + n, "*") == 0);
 }
 
+static bool is_url(const char *text)
+{
+	return strncmp(text, "http://", 7) == 0 || strncmp(text, "https://", 8) == 0;
+}
+
+static bool is_redis_url(const char *text)
+{
+	static const char *const schemes[] = {"redis://",     "rediss://",  "unix:/",     "sentinel://",
+					      "sentinels://", "cluster://", "clusters://"};
+
+	for (size_t i = 0; i < ARRAY_LEN(schemes); i++)
+		if (strncmp(text, schemes[i], strlen(schemes[i])) == 0)
+			return true;
+	return false;
+}
+
 #define AT(field) .offset = offsetof(struct config, field), .bytes = sizeof(((struct config *)0)->field)
 #define U32(field) .type = TYPE_U32, AT(field)
 #define U64(field) .type = TYPE_U64, AT(field)
@@ -89,7 +106,7 @@ static const struct setting settings[] = {
 	 .help = "Holds ssh_host_ed25519_key, ssh_host_ecdsa_key and ssh_host_rsa_key; what is missing is made at "
 		 "start. Gateways behind one address share these files."},
 	{"directory", TEXT(directory, is_path), .unit = "a file",
-	 .help = "The directory file: users, their keys and teams, sandboxes. Must be set."},
+	 .help = "The directory file: users, their keys and teams, sandboxes. Either it or control.url must be set."},
 	{"directory_check_s", U32(directory_check_s), .unit = "seconds", .min = 1, .max = 3600,
 	 .zero = "only at SIGHUP", .initial = "1", .help = "How often the directory file is looked at for a change."},
 	{"procd_key_file", TEXT(procd_key_file, is_path), .unit = "a file", .initial = "/var/lib/ringgate/gateway_key",
@@ -122,6 +139,20 @@ static const struct setting settings[] = {
 	 .help = "Connections not yet logged in from which all new ones are dropped."},
 	{"login.unauthenticated.per_address", U32(login.per_address), .min = 1, .max = 1000000, .zero = "no limit",
 	 .initial = "0", .help = "Connections not yet logged in from one address."},
+
+	{"login.probe_tick_ms", U32(login.probe_tick_ms), .unit = "milliseconds", .min = 10, .max = 1000, .zero = "off",
+	 .initial = "100",
+	 .help = "With a control plane: an answer to a key that is offered without a signature leaves at the next "
+		 "multiple of "
+		 "this since the connection began, so that its time does not tell who has been here lately."},
+	{"login.probe_lookups.rate", U32(login.probe_rate), .unit = "a second", .min = 1, .max = 1000000,
+	 .zero = "no limit", .initial = "1000",
+	 .help = "With a control plane: keys offered without a signature that this gateway does not know and asks for. "
+		 "What is "
+		 "above it waits, within login.grace_s."},
+	{"login.probe_lookups.rate_address", U32(login.probe_rate_address), .unit = "a second", .min = 1,
+	 .max = 1000000, .zero = "no limit", .initial = "50",
+	 .help = "The same for one IPv4 address or one /64 of IPv6."},
 
 	{"session.max_channels", U32(session.max_channels), .min = 1, .max = 256, .initial = "256",
 	 .help = "Open channels of one connection."},
@@ -160,6 +191,63 @@ static const struct setting settings[] = {
 	{"procd.budget_bytes", U32(procd.budget_bytes), .unit = "bytes", .min = 256 * KIB, .max = 1 * GIB,
 	 .initial = "8MiB",
 	 .help = "Credit granted and bytes held on the connection to one sandbox, over all its channels."},
+	{"procd.allow", LIST(procd.allow, procd.allow_count, cidr_is_good), .unit = "ADDRESS or ADDRESS/BITS",
+	 .initial = "",
+	 .help = "With a control plane: where sandboxes may be; an address outside is not connected to. Empty: "
+		 "anywhere."},
+
+	{"control.url", TEXT(control.url, is_url), .unit = "http://HOST:PORT or https://HOST:PORT",
+	 .help = "The control plane that is asked for keys and sandboxes, in place of a directory file."},
+	{"control.ca_file", TEXT(control.ca_file, is_path), .unit = "a file", .initial_shown = "the system's",
+	 .help = "Certificates (PEM) by which the control plane's own is checked."},
+	{"control.key_file", TEXT(control.key_file, is_path), .unit = "a file", .initial_shown = "procd_key_file",
+	 .help = "This gateway's Ed25519 secret, by which the control plane knows it; of the form of procd_key_file."},
+	{"control.connect_timeout_ms", U32(control.connect_timeout_ms), .unit = "milliseconds", .min = 10, .max = 60000,
+	 .initial = "1000", .help = "For a connection to the control plane."},
+	{"control.timeout_ms", U32(control.timeout_ms), .unit = "milliseconds", .min = 50, .max = 60000,
+	 .initial = "5000",
+	 .help = "For an answer, further tries included. Users are told `temporarily unavailable` then."},
+	{"control.connections", U32(control.connections), .min = 1, .max = 256, .initial = "16",
+	 .help = "Connections to the control plane that are kept."},
+
+	{"redis.url", TEXT(redis.url, is_redis_url),
+	 .unit = "redis://, rediss://, unix:, sentinel://, sentinels://, cluster:// or "
+		 "clusters://",
+	 .help = "The cache that gateways share, a Redis or Valkey: redis://[USER:PASSWORD@]HOST[:PORT][/DB], "
+		 "unix:/PATH, "
+		 "sentinel://HOST:PORT,HOST:PORT/NAME, cluster://HOST:PORT,HOST:PORT; with an s after the scheme TLS."},
+	{"redis.password_file", TEXT(redis.password_file, is_path), .unit = "a file",
+	 .help = "Its password, in place of one in the URL."},
+	{"redis.ca_file", TEXT(redis.ca_file, is_path), .unit = "a file", .initial_shown = "the system's",
+	 .help = "Certificates (PEM) by which its own is checked."},
+	{"redis.secret_file", TEXT(redis.secret_file, is_path), .unit = "a file",
+	 .help = "32 bytes that all gateways of the region share and nobody else has, in base64 or hex: who can write "
+		 "to Redis "
+		 "cannot write grants without them. Made by `openssl rand -base64 32`; readable by its owner only. "
+		 "Required "
+		 "with redis.url."},
+	{"redis.connect_timeout_ms", U32(redis.connect_timeout_ms), .unit = "milliseconds", .min = 10, .max = 60000,
+	 .initial = "1000", .help = "For a connection to it."},
+	{"redis.timeout_ms", U32(redis.timeout_ms), .unit = "milliseconds", .min = 10, .max = 10000, .initial = "200",
+	 .help = "For an answer; then the control plane is asked."},
+
+	{"cache.key_ttl_s", U32(cache.key_ttl_s), .unit = "seconds", .min = 1, .max = 3600, .initial = "300",
+	 .help = "How long it is remembered whose a key is."},
+	{"cache.route_ttl_s", U32(cache.route_ttl_s), .unit = "seconds", .min = 1, .max = 3600, .initial = "60",
+	 .help = "How long it is remembered where a sandbox is and who may enter."},
+	{"cache.unversioned_ttl_s", U32(cache.unversioned_ttl_s), .unit = "seconds", .min = 1, .max = 3600,
+	 .initial = "10",
+	 .help = "The most for an answer without a version, and for all while neither Redis nor the changes feed would "
+		 "tell of "
+		 "a change."},
+	{"cache.unknown_ttl_s", U32(cache.unknown_ttl_s), .unit = "seconds", .min = 1, .max = 60, .initial = "5",
+	 .help = "How long a no is remembered: an unknown key, a sandbox that the user may not enter."},
+	{"cache.keys", U32(cache.keys), .min = 16, .max = 10000000, .initial = "65536",
+	 .help = "Keys remembered in this process, some 350 bytes each."},
+	{"cache.routes", U32(cache.routes), .min = 16, .max = 10000000, .initial = "65536",
+	 .help = "Sandboxes, and as many grants, remembered in this process, some 800 bytes together."},
+	{"cache.unknown", U32(cache.unknown), .min = 16, .max = 1000000, .initial = "4096",
+	 .help = "Unknown keys and forbidden sandboxes remembered in this process."},
 
 	{"crypto.kex", ALGORITHMS(crypto.kex, kex_choices), .initial_shown = "all of them in this order",
 	 .help = "Key exchanges, the preferred ones first."},
@@ -175,7 +263,11 @@ _Static_assert(ARRAY_LEN(settings) <= SETTINGS_MAX, "each setting's line is kept
 _Static_assert(offsetof(struct config, settings) == 0, "offsets start at it");
 _Static_assert(sizeof(enum log_level) == 4 && sizeof(enum log_format) == 4, "a choice is stored as uint32_t");
 
-static const char *const sections[] = {"log", "login", "login.unauthenticated", "session", "procd", "crypto", NULL};
+static const char *const sections[] = {
+	"log",    "login", "login.unauthenticated", "login.probe_lookups", "session", "procd", "control",
+	"redis",  "cache",
+
+	"crypto", NULL};
 
 const struct setting_table config_table = {
 	.program = "ringgate",
