@@ -4,6 +4,7 @@
  */
 #include "gateway/login.h"
 
+#include "core/address.h"
 #include "core/log.h"
 #include "core/pubkey.h"
 
@@ -93,7 +94,8 @@ static void unavailable(struct session *s, const char *reason)
 {
 	log_event(LOG_WARN, "auth", LOG_STR("session", s->id), LOG_STR("result", "unavailable"), LOG_STR("why", reason),
 		  LOG_STR("user", s->login->user), LOG_STR("client", s->address));
-	session_disconnect(s, DISCONNECT_SERVICE_NOT_AVAILABLE, "temporarily unavailable; try again in a moment");
+	session_disconnect(s, DISCONNECT_SERVICE_NOT_AVAILABLE,
+			   reason[0] ? reason : "temporarily unavailable; try again in a moment");
 }
 
 static void enter(struct session *s)
@@ -154,6 +156,31 @@ static void ask_route(struct session *s)
 	s->server->directory->ops->route_find(s->server->directory, &l->route);
 }
 
+/* --- probes of a directory that asks elsewhere: answers leave by the clock, and what is to be asked for is rationed --- */
+
+static void on_answer_due(struct timer *t)
+{
+	struct login *l = CONTAINER_OF(t, struct login, timer);
+
+	answer(l->key.owner, l->is_known);
+}
+
+/* At the next tick since the connection began. Known here, known elsewhere, known to nobody: all take whole ticks. */
+static void answer_probe(struct session *s, bool is_yes)
+{
+	struct login *l = s->login;
+	uint64_t tick_us = (uint64_t)s->server->config->login.probe_tick_ms * 1000;
+	uint64_t age_us = ring_now_us(s->ring) - s->started_us;
+
+	if (!s->server->directory->ops->key_recall || tick_us == 0) {
+		answer(s, is_yes);
+		return;
+	}
+	l->is_known = is_yes;
+	timer_init(&l->timer, on_answer_due);
+	timer_start(s->ring, &l->timer, (tick_us - age_us % tick_us + 999) / 1000);
+}
+
 static void on_key(struct key_query *q)
 {
 	struct login *l = CONTAINER_OF(q, struct login, key);
@@ -162,14 +189,64 @@ static void on_key(struct key_query *q)
 	l->is_key_pending = false;
 	if (q->verdict == VERDICT_UNAVAILABLE)
 		unavailable(s, q->reason);
-	else if (q->verdict != VERDICT_YES && l->is_signed)
-		denied(s, "unknown key");
-	else if (q->verdict != VERDICT_YES)
-		answer(s, false);
-	else if (l->is_signed)
+	else if (!l->is_signed)
+		answer_probe(s, q->verdict == VERDICT_YES);
+	else if (q->verdict == VERDICT_YES)
 		ask_route(s);
 	else
-		answer(s, true);
+		denied(s, "unknown key");
+}
+
+static void ask_key(struct session *s)
+{
+	s->login->is_key_pending = true;
+	s->server->directory->ops->key_find(s->server->directory, &s->login->key);
+}
+
+static void probe_step(struct session *s);
+
+static void on_turn(struct timer *t)
+{
+	struct login *l = CONTAINER_OF(t, struct login, timer);
+
+	probe_step(l->key.owner);
+}
+
+/* When it may be asked for. False: not within the time that is left for logging in. */
+static bool probe_take_turn(struct session *s)
+{
+	uint64_t now_us = ring_now_us(s->ring), wait_us;
+	uint64_t until_us = s->started_us + (uint64_t)s->server->config->login.grace_s * 1000000;
+	struct sockaddr_storage from = {.ss_family = AF_UNSPEC};
+	socklen_t bytes;
+
+	if (socket_address_parse(s->address, &from, &bytes) < 0)
+		from.ss_family = AF_UNSPEC;
+	if (!probe_limit_take(&s->server->probes, (struct sockaddr *)&from, now_us,
+			      until_us > now_us ? until_us - now_us : 0, &wait_us))
+		return false;
+	s->login->ask_at_us = now_us + wait_us;
+	return true;
+}
+
+/* Somebody else's look-up may have brought the answer while this one waited. */
+static void probe_step(struct session *s)
+{
+	struct login *l = s->login;
+	struct directory *d = s->server->directory;
+	uint64_t now_us = ring_now_us(s->ring), wait_ms;
+
+	if (d->ops->key_recall(d, &l->key)) {
+		answer_probe(s, l->key.verdict == VERDICT_YES);
+	} else if (l->ask_at_us == 0 && !probe_take_turn(s)) {
+		unavailable(s, "too many keys are being looked up; try again in a moment");
+	} else if (l->ask_at_us <= now_us) {
+		ask_key(s);
+	} else {
+		wait_ms = (l->ask_at_us - now_us + 999) / 1000;
+		timer_init(&l->timer, on_turn);
+		timer_start(s->ring, &l->timer, wait_ms < PROBE_LOOK_MS ? wait_ms : PROBE_LOOK_MS);
+	}
 }
 
 void login_on_auth(struct session *s, const struct auth_query *q)
@@ -186,8 +263,11 @@ void login_on_auth(struct session *s, const struct auth_query *q)
 	l->key.ring = s->ring;
 	l->key.on_done = on_key;
 	l->key.owner = s;
-	l->is_key_pending = true;
-	s->server->directory->ops->key_find(s->server->directory, &l->key);
+	l->ask_at_us = 0;
+	if (!q->is_signed && s->server->directory->ops->key_recall)
+		probe_step(s);
+	else
+		ask_key(s);
 }
 
 void login_on_auth_failure(struct session *s, enum auth_failure why, const char *detail)
@@ -215,6 +295,8 @@ void login_free(struct session *s)
 		s->server->directory->ops->key_cancel(s->server->directory, &l->key);
 	if (l->is_route_pending)
 		s->server->directory->ops->route_cancel(s->server->directory, &l->route);
+	if (timer_is_started(&l->timer))
+		timer_stop(s->ring, &l->timer);
 	free(l);
 	s->login = NULL;
 }

@@ -229,6 +229,7 @@ int server_start(struct server *s, char ret_error[512])
 	if (rc < 0)
 		return rc;
 	changes_init(&s->changes);
+	probe_limit_init(&s->probes, c->login.probe_rate, c->login.probe_rate_address);
 	s->directory->owner = s;
 	s->directory->on_changed = on_changed;
 	if (s->directory->ops->start) {

@@ -13,6 +13,7 @@
 #include "gateway/config.h"
 #include "gateway/directory.h"
 #include "gateway/limits.h"
+#include "gateway/probe_limit.h"
 #include "ring/ring.h"
 #include "ssh/conn.h"
 #include "upstream/procd/proof.h"
@@ -70,6 +71,7 @@ struct server {
 	struct handshaker *handshakers;
 	uint32_t handshaker_count;
 	struct changes changes;
+	struct probe_limit probes;
 	_Atomic bool is_stopping;
 	_Atomic uint32_t telling_count; /* of threads in on_changed: the rings stay until it is 0 */
 };
