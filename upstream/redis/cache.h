@@ -43,10 +43,16 @@ struct cache_events {
 	 */
 	void (*on_up)(void *owner);
 	void (*on_down)(void *owner, const char *why);
-	/* This name was written, deleted or evicted by somebody. An empty name: everything (FLUSHALL). */
+	/*
+	 * This name was written, deleted, evicted, or has expired. An empty name: everything (FLUSHALL). Any gateway's fill comes
+	 * here as well, this one's too: of a value it says only that a copy is no longer good, and not that anything has changed. Of
+	 * names rg:rev:, which no gateway writes, it says that.
+	 */
 	void (*on_invalidated)(void *owner, struct bytes name);
 	/* One of the answers to cache_revisions: a name that starts with rg:rev: and its number. */
 	void (*on_revision)(void *owner, struct bytes name, uint64_t version);
+	/* All of a server's were told. Where that was not possible on_invalidated with an empty name came instead. */
+	void (*on_revisions_done)(void *owner);
 };
 
 enum cache_result {
@@ -84,13 +90,19 @@ void cache_cancel(struct cache *c, struct cache_read *q);
 void cache_fill(struct cache *c, const char *name, uint64_t version, struct bytes value, uint32_t ttl_ms,
 		const char (*revisions)[RECORD_NAME_MAX], uint32_t revision_count);
 
-/* Reads all rg:rev: names (SCAN, bounded by CACHE_REVISIONS_MAX) and reports each by on_revision. */
+/*
+ * Reads all rg:rev: names of the servers that are up (SCAN, bounded by CACHE_REVISIONS_MAX) and reports each by on_revision. Where
+ * it cannot, on_invalidated with an empty name comes, perhaps inside this call.
+ */
 void cache_revisions(struct cache *c);
 
 struct cache_stats {
 	bool is_up;
 	char server[128]; /* where it is connected, without secrets */
 	uint64_t reads, hits, fills, failures, reconnects, invalidations;
+	uint64_t fills_refused; /* something newer was there */
+	uint64_t fills_failed;  /* not sent, not answered, or an error */
+	uint64_t wrong;         /* values that are no record: of a wrong type (seen in a Cluster only) or too large */
 	uint32_t in_flight;
 };
 
