@@ -218,6 +218,19 @@ class RawLogin:
         message.add_string(signature)
         self.send(message)
 
+    def types_from_now(self):
+        """A list that grows by the type of each packet that comes after the next one."""
+        types = []
+        read = self.transport.packetizer.read_message
+
+        def noted():
+            kind, message = read()
+            types.append(kind)
+            return kind, message
+
+        self.transport.packetizer.read_message = noted
+        return types
+
     def close(self):
         self.transport.close()
         self.sock.close()

@@ -10,7 +10,7 @@ import pytest
 
 from keys import TOUCHED, VERIFIED, Ed25519, Rsa, SecurityEcdsa, SecurityEd25519
 from procds import Procd
-from raw import RawLogin, ssh_string
+from raw import RawLogin, global_request, ssh_string
 from regions import Region, run
 from waiting import wait_until
 
@@ -401,6 +401,46 @@ def test_name_and_service_may_not_change(guarded, everybody):
 
 
 @pytest.mark.gateway
+def test_name_may_not_change_between_signatures(guarded, everybody):
+    """Nor may it where nothing was probed and no signature was wrong."""
+    key = everybody.ed25519
+    with RawLogin(guarded) as login:
+        login.signed("rs-nobody", key.name, key.blob, key.sign)
+        assert login.answer()[0] == "failure"
+        login.signed(guarded.box, key.name, key.blob, key.sign)
+        assert login.answer()[0] in ("failure", "closed")
+
+
+@pytest.mark.gateway  # sshd answers UNIMPLEMENTED
+def test_requests_after_success_are_ignored(guarded, everybody):
+    """RFC 4252 5.1: whatever they ask. Not a word comes back, and the session goes on."""
+    good, bad = everybody.ed25519, everybody.stranger
+    with RawLogin(guarded) as login:
+        login.signed(guarded.box, good.name, good.blob, good.sign)
+        assert login.answer() == ("success",)
+        types = login.types_from_now()
+        channel = login.transport.open_session()
+        channel.exec_command("cat")
+        types.clear()
+        login.send(login.start(guarded.box, method="none"))
+        login.probe(guarded.box, good.name, good.blob)
+        login.signed(guarded.box, good.name, good.blob, good.sign)
+        login.signed("rs-nobody", bad.name, bad.blob, bad.sign)
+        login.signed(guarded.box, good.name, good.blob, bad.sign)
+        login.send(login.start(guarded.box, service="no-such-service"))
+        global_request(login.transport, "keepalive@openssh.com")
+        # Answers come in order: what comes before this one answers a request above.
+        wait_until(lambda: types, "an answer")
+        assert types in ([81], [82]), types
+        channel.sendall(b"goes on\n")
+        assert channel.recv(100) == b"goes on\n"
+        again = login.transport.open_session()
+        again.exec_command("echo anew; exit 5")
+        assert again.recv(100) == b"anew\n" and again.recv_exit_status() == 5
+        assert not {3, 51, 52, 53, 60} & set(types), types
+
+
+@pytest.mark.gateway
 def test_identity_is_the_signature_not_the_probe(guarded, everybody):
     """Probing with a good key and signing with another: the other one counts."""
     good, bad = everybody.ed25519, everybody.stranger
@@ -498,6 +538,18 @@ def test_thirty_keys(guarded, everybody):
             assert login.answer()[0] == "closed"
             ended_at = 32
         assert 30 <= ended_at <= 32, ended_at
+
+
+@pytest.mark.gateway
+def test_thirty_keys_without_a_probe(guarded):
+    """A key that is proved and denied counts as one that is offered: nobody tries sandboxes by signing at once."""
+    key = Ed25519()
+    with RawLogin(guarded) as login:
+        for i in range(30):
+            login.signed(guarded.box, key.name, key.blob, key.sign)
+            assert login.answer()[0] == "failure", i
+        login.signed(guarded.box, key.name, key.blob, key.sign)
+        assert login.answer()[0] == "closed"
 
 
 def test_agent_with_many_keys(guarded, tmp_path):

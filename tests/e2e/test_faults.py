@@ -19,9 +19,11 @@ from nacl.signing import SigningKey
 import wire
 from aclient import connect, finish
 from procds import Procd, make_key
+from raw import channel_request, transport
 from regions import Region, run, sha_of_stream
-from waiting import descendants, is_alive, pids_with, stat_fields, wait_until
-from wire import (CLOSE, CREDIT, DATA, EOF, ERROR, EXIT, EXIT_SIGNAL, HELLO, OPEN, OPENED, PING,
+from waiting import (descendants, is_alive, pids_with, resident_bytes, stat_fields,
+                     wait_until)
+from wire import (CLOSE, CREDIT, DATA, EOF, EOW, ERROR, EXIT, EXIT_SIGNAL, HELLO, OPEN, OPENED, PING,
                   PONG, REFUSED, RESIZE, SIGNAL, FakeProcd, Gateway, encode, hello_is_good,
                   serve_one)
 
@@ -542,6 +544,71 @@ def test_stream_ends_without_an_exit(faulty, sandbox):
         assert "sandbox" in result.err
 
 
+def test_input_is_refused_once(faulty, sandbox):
+    """EOW however often: each would be a message to the client."""
+
+    def behave(stream, _procd):
+        number = stream.expect(OPEN)[1]
+        stream.send(OPENED, number, 1 << 16, {})
+        stream.send_bytes(encode(EOW, number) * 1000)
+        stream.send(EXIT, number, 0)
+        stream.send(EOF, number)
+        stream.send(CLOSE, number)
+        stream.ends(5)
+
+    with FakeProcd(behave) as procd:
+        box = sandbox(procd.address, procd.public)
+        result = faulty.ssh("x", box=box, flags=("-v",)).ok()
+        assert result.err.count("rtype eow@openssh.com") == 1, result
+
+
+@pytest.mark.parametrize("kind", [EOW, EOF, EXIT, CREDIT, CLOSE],
+                         ids=["EOW", "EOF", "EXIT", "CREDIT", "CLOSE"])
+def test_before_opened(faulty, sandbox, witness, kind):
+    """The channel is not there yet: the stream ends, and the user is told."""
+
+    def behave(stream, _procd):
+        number = stream.expect(OPEN)[1]
+        stream.send(kind, number, *([1] if kind in (EXIT, CREDIT) else []))
+        stream.was_ended = stream.ends(8)
+
+    with FakeProcd(behave) as procd:
+        box = sandbox(procd.address, procd.public)
+        result = fails_with_words(faulty.ssh("x", box=box))
+        assert result.status == 254, result
+        wait_until(lambda: getattr(procd.streams[-1], "was_ended", False), "the stream's end")
+
+
+def test_wrong_sandbox_in_mid_session(faulty, sandbox, witness):
+    """ERROR wrong-sandbox after WELCOME, when the directory knows another address already:
+    what hangs on the stream ends, and the next command goes to the new one."""
+    moved = threading.Event()
+
+    def behave(stream, _procd):
+        number = stream.expect(OPEN)[1]
+        stream.send(OPENED, number, 1 << 16, {})
+        stream.send(DATA, number, 0, b"first\n")
+        assert moved.wait(20)
+        stream.send(ERROR, 0, "wrong-sandbox", "it has moved")
+        stream.ends(5)
+
+    with FakeProcd(behave) as old, FakeProcd(serve_one(b"new place\n"), key=old.key) as new:
+        box = sandbox(old.address, old.public)
+        client = subprocess.Popen(faulty.ssh_argv("x", box=box), stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            assert client.stdout.readline() == b"first\n"
+            faulty.change_directory(lambda text: text.replace(old.address, new.address))
+            moved.set()
+            _, err = client.communicate(timeout=20)
+            assert client.returncode == 255 and b"sandbox was lost" in err, err
+            assert not new.streams, "what was lost was carried over"
+        finally:
+            client.kill()
+            client.wait()
+        assert faulty.ssh("x", box=box).ok().out == "new place\n"
+
+
 def test_close_without_an_exit(faulty, sandbox):
     """procd closes the channel and tells no status: the client must not see 0."""
 
@@ -706,6 +773,38 @@ def test_stalled_procd(faulty, sandbox, witness):
         finally:
             client.kill()
             client.wait()
+            hold.set()
+
+
+def test_all_channels_wait_for_a_stalled_procd(faulty, sandbox, witness):
+    """256 channels whose sandbox opens none: each may send its first window of 32 KiB, all of
+    them 8 MiB (SESSION_UP_BUDGET), and that is what the gateway holds."""
+    hold = threading.Event()
+    budget = 8 << 20
+
+    def behave(_stream, _procd):
+        hold.wait(60)
+
+    with FakeProcd(behave) as procd:
+        one, sock = transport(faulty, sandbox(procd.address, procd.public))
+        try:
+            before = resident_bytes(faulty.gateway_pid)
+            channels = [one.open_session() for _ in range(256)]
+            sent = 0
+            for channel in channels:
+                channel_request(one, channel.remote_chanid, "exec", "x", want_reply=False)
+                while channel.send_ready():
+                    sent += channel.send(bytes(32 << 10))
+            one.global_request("keepalive@openssh.com")  # Answered behind all of it.
+            assert sent == budget
+            assert not any(channel.send_ready() for channel in channels)
+            # Memory comes in chunks of 66 KiB, one at least for each channel.
+            grown = resident_bytes(faulty.gateway_pid) - before
+            assert faulty.is_sanitized or grown < 256 * (66 << 10) + (4 << 20), grown
+            witness.check(b"beside\n")
+        finally:
+            one.close()
+            sock.close()
             hold.set()
 
 

@@ -16,7 +16,7 @@ from conftest import CHECKOUT
 from keys import Ed25519
 from raw import RawLogin, transport
 from regions import Region, run
-from waiting import cpu_seconds, is_alive, stays_true, wait_until
+from waiting import cpu_seconds, is_alive, resident_bytes, stays_true, wait_until
 
 pytestmark = pytest.mark.gateway
 
@@ -510,16 +510,91 @@ def test_version_string_tells_little(region):
     assert re.fullmatch(rb"SSH-2\.0-ringgate\S*\r\n.*", line, re.S), line
 
 
+def clear_packet(payload):
+    """A packet of before the key exchange: length, padding, nothing encrypted."""
+    padding = 8 - (5 + len(payload)) % 8
+    padding += 8 if padding < 4 else 0
+    return (struct.pack(">IB", 1 + len(payload) + padding, padding) + payload
+            + bytes(padding))
+
+
+UNKNOWN = clear_packet(bytes([240]))  # Of a type that nobody uses.
+UNIMPLEMENTED = 3
+
+
+class ClearPackets:
+    """Types of the packets in a stream that is not encrypted; fed piece by piece."""
+
+    def __init__(self):
+        self.data = b""
+        self.has_banner = False
+        self.types = []
+
+    def feed(self, data):
+        self.data += data
+        if not self.has_banner:
+            line, end, rest = self.data.partition(b"\n")
+            if not end:
+                return
+            assert line.startswith(b"SSH-2.0-"), line
+            self.has_banner, self.data = True, rest
+        at = 0
+        while at + 6 <= len(self.data):
+            size = 4 + struct.unpack_from(">I", self.data, at)[0]
+            if at + size > len(self.data):
+                break
+            self.types.append(self.data[at + 5])
+            at += size
+        self.data = self.data[at:]
+
+
+def test_answers_pile_up_before_login(region):
+    """Each packet of unknown type is answered. Whoever does not read the answers is not read
+    either, after some 64 KiB of them and what the kernel's buffers take; and then goes on."""
+    before = resident_bytes(region.gateway_pid)
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+        s.connect((region.host, region.port))
+        s.sendall(b"SSH-2.0-flood\r\n")
+        s.settimeout(2)
+        flood, sent = UNKNOWN * 4096, 0
+        try:
+            while sent < 64 << 20:
+                sent += s.send(flood[sent % len(UNKNOWN):])
+        except socket.timeout:
+            pass
+        assert sent < 64 << 20, "the gateway reads on"
+        if not region.is_sanitized:
+            assert resident_bytes(region.gateway_pid) - before < 2 << 20
+        answers = ClearPackets()
+        s.settimeout(20)
+        while answers.types.count(UNIMPLEMENTED) < sent // len(UNKNOWN):
+            data = s.recv(1 << 20)
+            assert data, answers.types[-5:]
+            answers.feed(data)
+    region.serves()
+
+
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", os.urandom(3000),
                                   b"SSH-1.5-old\r\n", b"SSH-2.0-x\r\n" + os.urandom(500),
                                   b"SSH-2.0-x\r\n" + b"\xff\xff\xff\xff" * 100,
                                   b"\n" * 100000, b"A" * 300000, b"\0" * 1000,
-                                  b"SSH-2.0-x\r\n\0\0\0\x0c\x0a" + bytes(100)],
+                                  b"SSH-2.0-x\r\n\0\0\0\x0c\x0a" + bytes(100),
+                                  b"SSH-2.0-x\r\n" + clear_packet(bytes([20]) + bytes(30)),
+                                  b"SSH-2.0-x\r\n" + clear_packet(bytes([20]) + bytes(16)
+                                                                 + b"\0\0\0\x20curve"),
+                                  b"SSH-2.0-x\r\n" + clear_packet(bytes([30]) + bytes(30)),
+                                  b"SSH-2.0-x\r\n" + clear_packet(bytes([21])),
+                                  b"SSH-2.0-x\r\n" + clear_packet(bytes([50]) + bytes(30))],
                          ids=["http", "random", "old", "garbage", "huge", "newlines",
-                              "long line", "zeros", "zero packet"])
+                              "long line", "zeros", "zero packet", "kexinit", "cut kexinit",
+                              "ecdh init", "newkeys", "userauth"])
 def test_what_is_no_ssh(region, data):
-    """It ends that connection before the deadline, and nothing else."""
+    """It ends that connection before the deadline, and nothing else; the log has a reason
+    of this connection's own."""
+    offset = region.log_size()
     with socket.create_connection((region.host, region.port), 5) as s:
+        client = "client=%s:%d " % s.getsockname()
         s.settimeout(10)
         try:
             s.sendall(data)
@@ -527,6 +602,9 @@ def test_what_is_no_ssh(region, data):
                 pass
         except (ConnectionResetError, BrokenPipeError):
             pass
+    end = wait_until(lambda: [line for line in events(region.log_since(offset), "end")
+                              if client in line], "the end's line")
+    assert 'reason=""' not in end[0] and "memory" not in end[0], end
     region.serves()
 
 

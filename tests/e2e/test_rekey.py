@@ -5,12 +5,16 @@ import hashlib
 import os
 import re
 import threading
+import time
 
+import paramiko
 import pytest
 
 from aclient import connect, finish
+from raw import global_request, transport
 from regions import pipe_sha, sha_of_file
 from terminal import Terminal
+from waiting import resident_bytes, wait_until
 
 FAST = "KexAlgorithms=curve25519-sha256"
 
@@ -137,7 +141,6 @@ class TestByTheGateway:
         assert (result.sha, result.count) == (random16.sha, random16.bytes)
 
     def test_paramiko(self, rekeying, random16):
-        import paramiko
         client = paramiko.SSHClient()
         client.load_host_keys(rekeying.known_hosts)
         client.connect(rekeying.host, rekeying.port, rekeying.box,
@@ -154,6 +157,39 @@ class TestByTheGateway:
             thread.join(20)
         finally:
             client.close()
+
+
+@pytest.mark.gateway
+def test_key_exchange_that_is_not_answered(new_region):
+    """The gateway asks for one, and the client goes on with requests instead: the answers
+    wait for the end of the exchange, 16 MiB of them at most, and then it is over."""
+    region = new_region("--set", "session.rekey_s=1", sandboxes=1)
+    one, sock = transport(region)
+    try:
+        asked = threading.Event()
+        # Instead of its own answer to KEXINIT.
+        one._handler_table = {**one._handler_table, 20: lambda *_: asked.set()}
+
+        deadline = time.monotonic() + 20
+        while not asked.is_set():
+            global_request(one, "x")
+            assert time.monotonic() < deadline
+        before = peak = resident_bytes(region.gateway_pid)
+        # Each answer counts for its byte and 256 more.
+        for count in range((16 << 20) // 257 + 1000):
+            try:
+                global_request(one, "x")
+            except (OSError, EOFError, paramiko.SSHException):
+                break
+            if count % 1000 == 0:
+                peak = max(peak, resident_bytes(region.gateway_pid))
+        wait_until(lambda: "does not answer the key exchange" in region.gateway_log(),
+                   "the connection's end")
+        assert region.is_sanitized or peak - before < 24 << 20, peak - before
+    finally:
+        one.close()
+        sock.close()
+    region.serves()
 
 
 @pytest.mark.gateway
