@@ -7,6 +7,7 @@
 #include "control/server.h"
 #include "core/address.h"
 #include "core/log.h"
+#include "core/whole_file.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -62,21 +63,15 @@ static const char *listen_text(int fd, char *buf, size_t size)
 	return socket_address_text((struct sockaddr *)&addr, bytes, buf, size);
 }
 
-/* Written whole and then renamed: who waits for it never sees a part. */
 static int write_ready_file(const char *path, const char *address)
 {
-	char part[CONFIG_PATH_MAX + 8];
-	FILE *f;
+	struct whole_file w;
+	int rc = whole_file_start(&w, path);
 
-	if (snprintf(part, sizeof(part), "%s.part", path) >= (int)sizeof(part))
-		return -ENAMETOOLONG;
-	f = fopen(part, "w");
-	if (!f)
-		return -errno;
-	fprintf(f, "{\"listen\": [\"%s\"]}\n", address);
-	if (fclose(f) != 0 || rename(part, path) != 0)
-		return -errno;
-	return 0;
+	if (rc < 0)
+		return rc;
+	fprintf(w.stream, "{\"listen\": [\"%s\"]}\n", address);
+	return whole_file_finish(&w);
 }
 
 static void wait_for_end(const sigset_t *signals)

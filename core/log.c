@@ -6,12 +6,13 @@
  */
 #include "core/log.h"
 
+#include "core/thread.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <time.h>
@@ -449,19 +450,13 @@ static void fork_child(void)
 		atomic_store(&logger.mode, MODE_DIRECT);
 }
 
-static int thread_start(void)
+static int logger_start(void)
 {
-	sigset_t all, before;
-	int error;
+	int rc = thread_start(&logger.thread, 0, log_thread, NULL);
 
-	/* Signals are for the threads that expect them. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	error = pthread_create(&logger.thread, NULL, log_thread, NULL);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (error == 0)
+	if (rc == 0)
 		pthread_setname_np(logger.thread, "log");
-	return -error;
+	return rc;
 }
 
 int log_start(const struct log_options *o)
@@ -486,7 +481,7 @@ int log_start(const struct log_options *o)
 	logger.dropped = 0;
 	logger.is_stopping = logger.is_reopening = logger.is_mid_line = false;
 	logger.fd = fd;
-	r = thread_start();
+	r = logger_start();
 	if (r < 0) {
 		if (fd != STDERR_FILENO)
 			close(fd);

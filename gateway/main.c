@@ -2,6 +2,7 @@
  * ringgate: flags, configuration, signals. The work is in server.c's threads.
  */
 #include "core/log.h"
+#include "core/whole_file.h"
 #include "gateway/config.h"
 #include "gateway/host_keys.h"
 #include "gateway/server.h"
@@ -191,17 +192,16 @@ static void keep_heap_dense(void)
 	(void)mallopt(M_MMAP_THRESHOLD, 48 * 1024);
 }
 
-/* Written whole and then renamed: who waits for it never sees a part. */
 static int write_ready_file(const char *path, const struct server *s)
 {
-	char part[CONFIG_PATH_MAX + 8], address[128];
+	struct whole_file w;
+	char address[128];
 	FILE *f;
+	int rc = whole_file_start(&w, path);
 
-	if (snprintf(part, sizeof(part), "%s.part", path) >= (int)sizeof(part))
-		return -ENAMETOOLONG;
-	f = fopen(part, "w");
-	if (!f)
-		return -errno;
+	if (rc < 0)
+		return rc;
+	f = w.stream;
 	fprintf(f, "{\"listen\": [");
 	for (uint32_t i = 0; server_address(s, i, address, sizeof(address)); i++)
 		fprintf(f, "%s\"%s\"", i ? ", " : "", address);
@@ -209,9 +209,7 @@ static int write_ready_file(const char *path, const struct server *s)
 	for (int i = 0; conn_server_fingerprint(s->conn_server, i); i++)
 		fprintf(f, "%s\"%s\"", i ? ", " : "", conn_server_fingerprint(s->conn_server, i));
 	fprintf(f, "]}\n");
-	if (fclose(f) != 0 || rename(part, path) != 0)
-		return -errno;
-	return 0;
+	return whole_file_finish(&w);
 }
 
 static void reload_directory(struct server *s, bool is_asked)

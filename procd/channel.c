@@ -174,15 +174,25 @@ void channel_end(struct channel *c)
 	list_add_tail(&s->graveyard, &c->in_grave);
 }
 
-static const struct channel_kind *find_kind(const struct frame *f)
+/* What an OPEN may ask for. */
+struct opening {
+	const char *name;
+	const struct channel_kind *kind;
+	/* Calls channel_opened, now or later; or returns negative errno after channel_refuse. */
+	int (*open)(struct channel *c, const struct frame *f);
+};
+
+static const struct opening *find_opening(const struct frame *f)
 {
-	static const struct channel_kind *const kinds[] = {
-		&process_shell_kind, &process_exec_kind, &sftp_kind, &tcp_kind, &unix_kind,
+	static const struct opening openings[] = {
+		{"shell", &process_kind, process_open_shell}, {"exec", &process_kind, process_open_exec},
+		{"subsystem", &sftp_kind, sftp_open},         {"tcp", &tcp_kind, tcp_open},
+		{"unix", &tcp_kind, tcp_open_unix},
 	};
 
-	for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
-		if (bytes_is(f->open.kind, kinds[i]->name))
-			return kinds[i];
+	for (size_t i = 0; i < ARRAY_LEN(openings); i++)
+		if (bytes_is(f->open.kind, openings[i].name))
+			return &openings[i];
 	return NULL;
 }
 
@@ -218,7 +228,7 @@ static struct channel *channel_new(struct session *s, const struct channel_kind 
 
 int channel_open(struct session *s, const struct frame *f)
 {
-	const struct channel_kind *kind = find_kind(f);
+	const struct opening *o = find_opening(f);
 	struct channel *c;
 	int rc;
 
@@ -235,7 +245,7 @@ int channel_open(struct session *s, const struct frame *f)
 		refuse(s, f, "shutting-down", "the sandbox is shutting down");
 		return 0;
 	}
-	if (!kind) {
+	if (!o) {
 		refuse(s, f, "unknown-kind", "procd does not know this kind of channel");
 		return 0;
 	}
@@ -243,12 +253,12 @@ int channel_open(struct session *s, const struct frame *f)
 		refuse(s, f, "too-many-channels", "too many channels are open");
 		return 0;
 	}
-	c = channel_new(s, kind, f);
+	c = channel_new(s, o->kind, f);
 	if (!c) {
 		refuse(s, f, "no-memory", "out of memory");
 		return 0;
 	}
-	rc = kind->open(c, f);
+	rc = o->open(c, f);
 	ASSERT(rc == 0 || c->state == CHANNEL_GONE);
 	return 0;
 }

@@ -26,10 +26,8 @@ struct channel;
 
 enum channel_state { CHANNEL_OPENING, CHANNEL_OPEN, CHANNEL_GONE };
 
+/* What a channel does once it is asked for; its opening is the table's in channel.c. */
 struct channel_kind {
-	const char *name;
-	/* Calls channel_opened, now or later; or returns negative errno after channel_refuse. */
-	int (*open)(struct channel *c, const struct frame *f);
 	/* A piece of DATA; its memory stays as it is until on_input. Negative errno ends the stream. */
 	int (*on_data)(struct channel *c, struct bytes piece);
 	/* The pieces of one read are all there. */

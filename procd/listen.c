@@ -3,6 +3,8 @@
  */
 #include "procd/listen.h"
 
+#include "core/whole_file.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -121,22 +123,13 @@ void listen_name(int fd, char *ret_text, size_t size)
 
 int listen_write_file(const char *path, const char *text)
 {
-	char temporary[4096];
-	FILE *f;
-	int rc = 0;
+	struct whole_file w;
+	int rc = whole_file_start(&w, path);
 
-	if (snprintf(temporary, sizeof(temporary), "%s.new", path) >= (int)sizeof(temporary))
-		return -ENAMETOOLONG;
-	f = fopen(temporary, "we");
-	if (!f)
-		return -errno;
-	if (fprintf(f, "%s\n", text) < 0)
-		rc = -errno;
-	if (fclose(f) != 0 && rc == 0)
-		rc = -errno;
-	if (rc == 0 && rename(temporary, path) < 0)
-		rc = -errno;
-	return rc;
+	if (rc < 0)
+		return rc;
+	fprintf(w.stream, "%s\n", text);
+	return whole_file_finish(&w);
 }
 
 void listen_remove(const char *text)

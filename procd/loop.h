@@ -21,6 +21,9 @@ struct watch {
 /* Watches fd in both directions, as far as it has them. 0 or negative errno. */
 MUST_USE int loop_watch(int epoll_fd, int fd, struct watch *w);
 
+/* The signals that procd takes from a descriptor (CHLD, TERM, INT, HUP) come from there only. A signalfd, or -1. */
+MUST_USE int loop_signals(void);
+
 /* Milliseconds of the monotonic clock. */
 uint64_t now_ms(void);
 

@@ -352,7 +352,7 @@ static int start(struct channel *c, const struct frame_open_options *o, struct s
 	return rc < 0 ? channel_refuse(c, "no-memory", strerror(-rc)) : 0;
 }
 
-static int process_open(struct channel *c, const struct frame *f)
+static int process_open(struct channel *c, const struct frame *f, bool has_command)
 {
 	const struct frame_open_options *o = &f->open.options;
 	struct start st = {.spawn = {.in = -1, .out = -1, .err = -1, .tty = -1}};
@@ -368,7 +368,7 @@ static int process_open(struct channel *c, const struct frame *f)
 		return channel_refuse(c, "too-large", "the environment is too large or not text");
 	if (!text_is_valid(o->command, COMMAND_BYTES_MAX))
 		return channel_refuse(c, "too-large", "the command is too long or holds a NUL");
-	if (c->kind == &process_exec_kind) {
+	if (has_command) {
 		st.command = strndup(o->command.n > 0 ? (const char *)o->command.p : "", o->command.n);
 		if (!st.command)
 			return channel_refuse(c, "no-memory", "out of memory");
@@ -382,6 +382,16 @@ static int process_open(struct channel *c, const struct frame *f)
 	if (rc == 0)
 		channel_opened(c);
 	return rc;
+}
+
+int process_open_shell(struct channel *c, const struct frame *f)
+{
+	return process_open(c, f, false);
+}
+
+int process_open_exec(struct channel *c, const struct frame *f)
+{
+	return process_open(c, f, true);
 }
 
 /* --- its end --- */
@@ -398,8 +408,7 @@ void process_reap(struct session *s)
 			struct channel *c = CONTAINER_OF(l, struct channel, in_all);
 			struct process *p = &c->process;
 
-			if ((c->kind != &process_exec_kind && c->kind != &process_shell_kind) || p->pid != pid ||
-			    p->is_reaped)
+			if (c->kind != &process_kind || p->pid != pid || p->is_reaped)
 				continue;
 			p->is_reaped = true;
 			p->wait_status = status;
@@ -457,22 +466,7 @@ static int process_on_frame(struct channel *c, const struct frame *f)
 	return 0;
 }
 
-const struct channel_kind process_shell_kind = {
-	.name = "shell",
-	.open = process_open,
-	.on_data = process_on_data,
-	.on_input = input_flush,
-	.on_eof = process_on_eof,
-	.on_frame = process_on_frame,
-	.has_output = process_has_output,
-	.emit = process_emit,
-	.on_deadline = process_on_deadline,
-	.end = process_end,
-};
-
-const struct channel_kind process_exec_kind = {
-	.name = "exec",
-	.open = process_open,
+const struct channel_kind process_kind = {
 	.on_data = process_on_data,
 	.on_input = input_flush,
 	.on_eof = process_on_eof,

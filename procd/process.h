@@ -14,6 +14,8 @@
 #include <sys/types.h>
 
 struct session;
+struct channel;
+struct frame;
 struct channel_kind;
 
 struct process {
@@ -29,7 +31,11 @@ struct process {
 	struct source out, err;
 };
 
-extern const struct channel_kind process_shell_kind, process_exec_kind;
+extern const struct channel_kind process_kind;
+
+/* An OPEN of each kind. */
+int process_open_shell(struct channel *c, const struct frame *f);
+int process_open_exec(struct channel *c, const struct frame *f);
 
 /* Reaps what has ended. */
 void process_reap(struct session *s);

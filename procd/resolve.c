@@ -3,11 +3,12 @@
  */
 #include "procd/resolve.h"
 
+#include "core/thread.h"
+
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,24 +93,16 @@ static void *resolver(void *unused)
 }
 
 /* With the lock held. */
-static int thread_start(void)
+static int resolver_start(void)
 {
-	pthread_attr_t attr;
-	sigset_t all, before;
 	pthread_t thread;
-	int error;
+	int rc = thread_start(&thread, RESOLVER_STACK_BYTES, resolver, NULL);
 
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attr, RESOLVER_STACK_BYTES);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	error = pthread_create(&thread, &attr, resolver, NULL);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attr);
-	if (error == 0)
-		pool.thread_count++;
-	return -error;
+	if (rc < 0)
+		return rc;
+	pthread_detach(thread);
+	pool.thread_count++;
+	return 0;
 }
 
 struct resolve_job *resolve_start(const char *host, uint16_t port, void *owner)
@@ -123,7 +116,7 @@ struct resolve_job *resolve_start(const char *host, uint16_t port, void *owner)
 	snprintf(job->host, sizeof(job->host), "%s", host);
 	pthread_mutex_lock(&pool.lock);
 	list_add_tail(&pool.waiting, &job->node);
-	if (pool.thread_count < RESOLVERS_MAX && thread_start() < 0 && pool.thread_count == 0) {
+	if (pool.thread_count < RESOLVERS_MAX && resolver_start() < 0 && pool.thread_count == 0) {
 		list_del(&job->node);
 		free(job);
 		job = NULL;

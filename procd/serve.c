@@ -229,18 +229,9 @@ static void loop(struct serve *v)
 
 static int signals_open(void)
 {
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGCHLD);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	/* Not ended by a terminal's hang-up: as a container's first process it has none. */
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
 	/* Whoever started us may ignore it: then no exit status would ever come. */
 	(void)signal(SIGCHLD, SIG_DFL);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return loop_signals();
 }
 
 static int complain(const char *what, const char *which, int error)

@@ -426,23 +426,10 @@ static void say_last_words(struct session *s)
 	}
 }
 
-static int signals_open(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGCHLD);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	(void)signal(SIGPIPE, SIG_IGN);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
 static int setup(struct session *s)
 {
-	s->signal_fd = signals_open();
+	(void)signal(SIGPIPE, SIG_IGN);
+	s->signal_fd = loop_signals();
 	s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	s->notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	s->input = malloc(READ_BYTES);

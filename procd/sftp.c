@@ -40,19 +40,25 @@ static const struct request requests[] = {
 	{SFTP_SYMLINK, true, sftp_on_symlink},    {SFTP_EXTENDED, false, sftp_on_extended},
 };
 
-/* The input in pieces. -EPIPE where it ends before n bytes. */
+ssize_t sftp_peek(struct sftp *s, size_t max, const uint8_t **ret_p)
+{
+	ssize_t n = s->io->peek(s->io->ctx, ret_p);
+
+	if (n <= 0)
+		return n < 0 ? n : -EPIPE;
+	return (size_t)n > max ? (ssize_t)max : n;
+}
+
 int sftp_read_exact(struct sftp *s, void *ret_p, size_t n)
 {
 	uint8_t *to = ret_p;
 
 	while (n > 0) {
 		const uint8_t *p;
-		ssize_t got = s->io->peek(s->io->ctx, &p);
+		ssize_t got = sftp_peek(s, n, &p);
 
-		if (got <= 0)
-			return got < 0 ? (int)got : -EPIPE;
-		if ((size_t)got > n)
-			got = (ssize_t)n;
+		if (got < 0)
+			return (int)got;
 		memcpy(to, p, (size_t)got);
 		s->io->consume(s->io->ctx, (size_t)got);
 		to += got;
@@ -65,12 +71,10 @@ int sftp_skip(struct sftp *s, size_t n)
 {
 	while (n > 0) {
 		const uint8_t *p;
-		ssize_t got = s->io->peek(s->io->ctx, &p);
+		ssize_t got = sftp_peek(s, n, &p);
 
-		if (got <= 0)
-			return got < 0 ? (int)got : -EPIPE;
-		if ((size_t)got > n)
-			got = (ssize_t)n;
+		if (got < 0)
+			return (int)got;
 		s->io->consume(s->io->ctx, (size_t)got);
 		n -= (size_t)got;
 	}
@@ -131,10 +135,10 @@ static int packet_body(struct sftp *s, uint8_t type, size_t n)
 
 	if (n < 4)
 		return -EPROTO;
-	got = s->io->peek(s->io->ctx, &p);
-	if (got <= 0)
-		return got < 0 ? (int)got : -EPIPE;
-	if ((size_t)got >= n) {
+	got = sftp_peek(s, n, &p);
+	if (got < 0)
+		return (int)got;
+	if ((size_t)got == n) {
 		r = packet_dispatch(s, type, (struct sftp_in){.p = p, .n = n});
 		s->io->consume(s->io->ctx, n);
 		return r;

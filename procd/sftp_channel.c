@@ -6,12 +6,12 @@
  */
 #include "procd/sftp_channel.h"
 
+#include "core/thread.h"
 #include "procd/channel.h"
 #include "procd/session.h"
 #include "procd/sftp.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -229,23 +229,7 @@ static void *server(void *arg)
 
 /* --- the loop's side --- */
 
-static int thread_start(struct channel *c)
-{
-	pthread_attr_t attr;
-	sigset_t all, before;
-	int error;
-
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, SFTP_STACK_BYTES);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	error = pthread_create(&c->sftp.thread, &attr, server, c);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attr);
-	return -error;
-}
-
-static int sftp_open(struct channel *c, const struct frame *open)
+int sftp_open(struct channel *c, const struct frame *open)
 {
 	struct sftp_channel *f = &c->sftp;
 
@@ -256,7 +240,7 @@ static int sftp_open(struct channel *c, const struct frame *open)
 	pthread_mutex_init(&f->lock, NULL);
 	pthread_cond_init(&f->wake, NULL);
 	f->consumed_notice = c->window / 4;
-	if (thread_start(c) < 0) {
+	if (thread_start(&f->thread, SFTP_STACK_BYTES, server, c) < 0) {
 		pthread_cond_destroy(&f->wake);
 		pthread_mutex_destroy(&f->lock);
 		return channel_refuse(c, "no-memory", "no thread for SFTP");
@@ -535,8 +519,6 @@ static void sftp_deinit(struct channel *c)
 }
 
 const struct channel_kind sftp_kind = {
-	.name = "subsystem",
-	.open = sftp_open,
 	.on_data = sftp_on_data,
 	.on_input = sftp_on_input,
 	.on_eof = sftp_on_eof,

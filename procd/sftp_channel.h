@@ -15,6 +15,8 @@
 #include <stdint.h>
 
 struct session;
+struct channel;
+struct frame;
 struct channel_kind;
 struct block;
 
@@ -47,6 +49,9 @@ struct sftp_channel {
 };
 
 extern const struct channel_kind sftp_kind;
+
+/* An OPEN of kind `subsystem`. */
+int sftp_open(struct channel *c, const struct frame *open);
 
 /* The notify descriptor was written: looks at all SFTP channels. */
 void sftp_channels_check(struct session *s);

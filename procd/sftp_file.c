@@ -184,12 +184,10 @@ static int payload_write(struct sftp *s, int fd, size_t n, uint64_t offset, int 
 	*result = n == 0 ? file_write(fd, (const uint8_t *)"", 0, offset) : 0;
 	while (n > 0 && *result == 0) {
 		const uint8_t *p;
-		ssize_t got = s->io->peek(s->io->ctx, &p);
+		ssize_t got = sftp_peek(s, n, &p);
 
-		if (got <= 0)
-			return got < 0 ? (int)got : -EPIPE;
-		if ((size_t)got > n)
-			got = (ssize_t)n;
+		if (got < 0)
+			return (int)got;
 		*result = file_write(fd, p, (size_t)got, offset);
 		s->io->consume(s->io->ctx, (size_t)got);
 		n -= (size_t)got;

@@ -60,7 +60,9 @@ struct sftp_attrs {
 	uint32_t uid, gid, permissions, atime, mtime;
 };
 
-/* sftp.c: input. Both return 0, or negative errno when the input ended. */
+/* sftp.c: input, in pieces; -EPIPE where it ends before the bytes that are wanted. */
+/* The next piece, 1 to max bytes of it, for io->consume; or negative errno. */
+MUST_USE ssize_t sftp_peek(struct sftp *s, size_t max, const uint8_t **ret_p);
 MUST_USE int sftp_read_exact(struct sftp *s, void *ret_p, size_t n);
 MUST_USE int sftp_skip(struct sftp *s, size_t n);
 

@@ -246,7 +246,7 @@ static void tcp_init(struct channel *c)
 	c->tcp.last_error = EHOSTUNREACH;
 }
 
-static int tcp_open(struct channel *c, const struct frame *f)
+int tcp_open(struct channel *c, const struct frame *f)
 {
 	struct tcp *t = &c->tcp;
 	uint16_t port = (uint16_t)f->open.options.port;
@@ -265,7 +265,7 @@ static int tcp_open(struct channel *c, const struct frame *f)
 	return t->job ? 0 : channel_refuse(c, "no-memory", "the name cannot be looked up");
 }
 
-static int unix_open(struct channel *c, const struct frame *f)
+int tcp_open_unix(struct channel *c, const struct frame *f)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
 	int error;
@@ -296,20 +296,6 @@ static void tcp_end(struct channel *c)
 }
 
 const struct channel_kind tcp_kind = {
-	.name = "tcp",
-	.open = tcp_open,
-	.on_data = tcp_on_data,
-	.on_input = tcp_on_input,
-	.on_eof = tcp_on_eof,
-	.has_output = tcp_has_output,
-	.emit = tcp_emit,
-	.on_deadline = tcp_on_deadline,
-	.end = tcp_end,
-};
-
-const struct channel_kind unix_kind = {
-	.name = "unix",
-	.open = unix_open,
 	.on_data = tcp_on_data,
 	.on_input = tcp_on_input,
 	.on_eof = tcp_on_eof,

@@ -13,6 +13,8 @@
 
 struct channel_kind;
 struct session;
+struct channel;
+struct frame;
 
 struct tcp {
 	struct resolve_job *job;
@@ -25,7 +27,11 @@ struct tcp {
 	struct source in;
 };
 
-extern const struct channel_kind tcp_kind, unix_kind;
+extern const struct channel_kind tcp_kind;
+
+/* An OPEN of each kind. */
+int tcp_open(struct channel *c, const struct frame *f);
+int tcp_open_unix(struct channel *c, const struct frame *f);
 
 /* Names were resolved: goes on with them. */
 void tcp_resolved(struct session *s);

@@ -6,12 +6,12 @@
  */
 #include "ring/resolve.h"
 
+#include "core/thread.h"
 #include "ring/internal.h"
 
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <signal.h>
 #include <string.h>
 #include <strings.h>
 #include <time.h>
@@ -208,24 +208,16 @@ static void *resolver_run(void *unused)
 }
 
 /* With the lock held. */
-static int thread_start(void)
+static int resolver_start(void)
 {
-	pthread_attr_t attr;
-	sigset_t all, before;
 	pthread_t thread;
-	int err;
+	int rc = thread_start(&thread, RESOLVE_STACK_BYTES, resolver_run, NULL);
 
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attr, RESOLVE_STACK_BYTES);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = pthread_create(&thread, &attr, resolver_run, NULL);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attr);
-	if (err == 0)
-		resolver.thread_count++;
-	return -err;
+	if (rc < 0)
+		return rc;
+	pthread_detach(thread);
+	resolver.thread_count++;
+	return 0;
 }
 
 /* --- queries --- */
@@ -292,7 +284,7 @@ static int job_queue(struct resolve *q, const char *host, uint16_t port)
 	list_add_tail(&resolver.waiting, &job->waiting);
 	list_add_tail(&resolver.jobs, &job->node);
 	resolver.waiting_count++;
-	if (resolver.thread_count < RESOLVE_THREADS_MAX && thread_start() < 0 && resolver.thread_count == 0) {
+	if (resolver.thread_count < RESOLVE_THREADS_MAX && resolver_start() < 0 && resolver.thread_count == 0) {
 		list_del(&job->waiting);
 		resolver.waiting_count--;
 		job_free(job);
