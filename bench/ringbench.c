@@ -5,6 +5,7 @@
  * bench/compare.py runs it beside sshd and counts the servers' CPU.
  */
 #include "bench/bench.h"
+#include "bench/relay.h"
 
 #include "core/nearest.h"
 #include "ring/socket.h"
@@ -114,13 +115,15 @@ static void usage(void)
 	     "Loads an SSH server and prints rates and latencies; altered or missing bytes are a failure.\n");
 	for (size_t i = 0; i < ARRAY_LEN(scenarios); i++)
 		printf("  %-10s %s\n", scenarios[i]->name, scenarios[i]->help);
-	puts("\n"
+	puts("  relay      a long way to --address: --listen ADDR:PORT, --delay-ms each way; until it is killed\n"
+	     "\n"
 	     "  --address ADDR:PORT  numeric address of the server\n"
 	     "  --user NAME          SSH user name: the sandbox ID at a gateway\n"
 	     "  --identity FILE      private key without a passphrase\n"
 	     "  --count N            how many in all          --parallel N  how many at once\n"
 	     "  --size BYTES         of each stream; K, M, G as powers of 1024\n"
 	     "  --interval-ms N      echo: pause after an echo (10)\n"
+	     "  --listen ADDR:PORT   relay (127.0.0.1:0)      --delay-ms N  relay (50)\n"
 	     "  --hold SECONDS       idle: how long to rest; 0: until standard input ends (0)\n"
 	     "  --command TEXT       connect, exec (true)\n"
 	     "  --path FILE          up, down: the file in the sandbox (ringbench.data), removed at the end\n"
@@ -162,7 +165,9 @@ static const struct scenario *scenario_find(const char *name)
 }
 
 struct arguments {
-	const char *address, *identity;
+	const char *address, *identity, *listen;
+	uint32_t delay_ms;
+	bool is_relay;
 };
 
 static int parse_arguments(int argc, char **argv, struct bench *b, struct arguments *a)
@@ -182,6 +187,8 @@ static int parse_arguments(int argc, char **argv, struct bench *b, struct argume
 		CIPHER,
 		MAC,
 		LIMIT,
+		LISTEN,
+		DELAY,
 		JSON,
 		QUIET
 	};
@@ -200,6 +207,8 @@ static int parse_arguments(int argc, char **argv, struct bench *b, struct argume
 		{"cipher", required_argument, NULL, CIPHER},
 		{"mac", required_argument, NULL, MAC},
 		{"limit", required_argument, NULL, LIMIT},
+		{"listen", required_argument, NULL, LISTEN},
+		{"delay-ms", required_argument, NULL, DELAY},
 		{"json", no_argument, NULL, JSON},
 		{"quiet", no_argument, NULL, QUIET},
 		{NULL, 0, NULL, 0},
@@ -254,6 +263,12 @@ static int parse_arguments(int argc, char **argv, struct bench *b, struct argume
 		case LIMIT:
 			is_good = parse_number(optarg, 1, 86400, &n), o->limit_s = (uint32_t)n;
 			break;
+		case LISTEN:
+			a->listen = optarg;
+			break;
+		case DELAY:
+			is_good = parse_number(optarg, 0, 10000, &n), a->delay_ms = (uint32_t)n;
+			break;
 		case JSON:
 			o->is_json = true;
 			break;
@@ -273,8 +288,9 @@ static int parse_arguments(int argc, char **argv, struct bench *b, struct argume
 		fprintf(stderr, "ringbench: what is '%s'? See ringbench --help\n", argv[optind]);
 		return -EINVAL;
 	}
-	if (!a->address || !b->client.user || !a->identity) {
-		fprintf(stderr, "ringbench: --address, --user and --identity are needed\n");
+	if (!a->address || (!a->is_relay && (!b->client.user || !a->identity))) {
+		fprintf(stderr, a->is_relay ? "ringbench: --address is needed\n"
+					    : "ringbench: --address, --user and --identity are needed\n");
 		return -EINVAL;
 	}
 	return 0;
@@ -319,6 +335,24 @@ static int run(struct bench *b, const struct scenario *s)
 	return 0; /* what is still open ends with the process */
 }
 
+static int relay(const struct bench *b, const struct arguments *a)
+{
+	struct relay_options o = {
+		.listen = a->listen,
+		.to = b->client.addr,
+		.to_bytes = b->client.addr_bytes,
+		.delay_ms = a->delay_ms,
+	};
+	struct ring *r;
+	int rc = ring_new(&(struct ring_options){0}, &r);
+
+	if (rc < 0) {
+		fprintf(stderr, "ringbench: %s\n", ring_explain(rc));
+		return 1;
+	}
+	return relay_run(r, &o) < 0 ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
 	static struct bench bench = {
@@ -326,7 +360,7 @@ int main(int argc, char **argv)
 		.client = {.login_ms = LOGIN_MS},
 	};
 	static struct sockaddr_storage addr;
-	struct arguments a = {0};
+	struct arguments a = {.listen = "127.0.0.1:0", .delay_ms = 50};
 	const struct scenario *s;
 
 	if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
@@ -338,14 +372,17 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	s = argc >= 2 ? scenario_find(argv[1]) : NULL;
-	if (!s) {
+	a.is_relay = argc >= 2 && strcmp(argv[1], "relay") == 0;
+	if (!s && !a.is_relay) {
 		fprintf(stderr, "ringbench: %s%s; see ringbench --help\n",
 			argc >= 2 ? "no such scenario: " : "which scenario?", argc >= 2 ? argv[1] : "");
 		return 2;
 	}
-	bench.options.count = s->count;
-	bench.options.parallel = s->parallel;
-	bench.options.size_bytes = s->size_bytes;
+	if (s) {
+		bench.options.count = s->count;
+		bench.options.parallel = s->parallel;
+		bench.options.size_bytes = s->size_bytes;
+	}
 	if (parse_arguments(argc - 1, argv + 1, &bench, &a) < 0)
 		return 2;
 	if (socket_address_parse(a.address, &addr, &bench.client.addr_bytes) < 0) {
@@ -354,6 +391,8 @@ int main(int argc, char **argv)
 	}
 	bench.client.addr = (const struct sockaddr *)&addr;
 	raise_descriptor_limit();
+	if (a.is_relay)
+		return relay(&bench, &a);
 	if (client_library_start() < 0 || client_key_load(a.identity, &bench.client.key) < 0) {
 		fprintf(stderr, "ringbench: --identity %s: not a private key that can be read without a passphrase\n",
 			a.identity);
