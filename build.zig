@@ -171,7 +171,7 @@ const Tree = struct {
             .{ .name = "procd-codec", .files = select(b, "upstream/procd", &.{"upstream/procd/client"}, false), .include = wire, .lib = null },
             .{ .name = "procd-client", .files = select(b, "upstream/procd", &.{"upstream/procd/client"}, true), .include = all, .lib = null },
             .{ .name = "gateway", .files = select(b, "gateway", &.{"gateway/main.c"}, false), .include = all, .lib = null },
-            .{ .name = "control", .files = select(b, "control", &.{"control/main.c"}, false), .include = t.join(&.{ t.sodium.include, t.postgres, &.{openapi(b)} }), .lib = null },
+            .{ .name = "control", .files = select(b, "control", &.{"control/main.c"}, false), .include = t.join(&.{ t.sodium.include, t.hiredis.include, t.postgres, &.{openapi(b)} }), .lib = null },
             .{ .name = "procd", .files = select(b, "procd", &.{"procd/main.c"}, false), .include = wire, .lib = null },
             .{ .name = "bench", .files = select(b, "bench", &.{"bench/ringbench.c"}, false), .include = t.join(&.{ ssh_all, all }), .lib = null },
         };
@@ -264,7 +264,7 @@ const Tree = struct {
     /// For this machine's system only: its HTTP server, JSON and database libraries.
     fn control(t: Tree) ?*Compile {
         const exe = t.program("ringgate-control", "control/main.c", "control") orelse return null;
-        t.link(exe.root_module, &.{ "control", "core-yaml", "core" });
+        t.link(exe.root_module, &.{ "control", "redis", "core-yaml", "core" });
         return exe;
     }
 
@@ -302,7 +302,7 @@ const Tree = struct {
         if (eql(u8, folder, "upstream"))
             return t.link(m, &.{ "procd-client", "procd-codec", "control-client", "redis", "ring", "core" });
         if (eql(u8, folder, "bench")) return t.link(m, &.{ "bench", "ssh", "ssh-internal", "ring", "core" });
-        if (eql(u8, folder, "control")) return t.link(m, &.{ "control", "core-yaml", "core" });
+        if (eql(u8, folder, "control")) return t.link(m, &.{ "control", "redis", "core-yaml", "core" });
         if (eql(u8, folder, "procd")) return t.link(m, &.{ "procd", "procd-codec", "core" });
         t.link(m, &.{
             "gateway", "procd-client", "procd-codec", "control-client", "redis", "ssh", "ssh-internal", "ring", "core-yaml", "core",

@@ -39,6 +39,13 @@ struct config {
 
 	uint32_t driver; /* enum config_driver */
 
+	struct {
+		char url[512];                       /* "": none */
+		char password_file[CONFIG_PATH_MAX]; /* "" */
+		char ca_file[CONFIG_PATH_MAX];       /* "": the system's */
+		uint32_t connect_timeout_ms, timeout_ms;
+	} redis;
+
 	/* driver_local.h */
 	struct {
 		char folder[CONFIG_PATH_MAX];

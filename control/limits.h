@@ -75,9 +75,20 @@
 /* What the shared cache is told again at the start: as long as it keeps versions of changes. */
 #define PUBLISH_REPLAY_S 600
 
-/* A cache that did not take a change is told again after so long, doubling up to the second; so often, too, it is looked at. */
+/* A cache that did not take a change is told again after so long, doubling up to the second. */
 #define PUBLISH_RETRY_MS 100
 #define PUBLISH_RETRY_MAX_MS 5000
+
+/* While nothing changes the cache is looked at so often: one that began anew without its memory is told again. */
+#define PUBLISH_LOOK_MS 1000
+
+/* Grants of a member are looked for in so many names of the cache at a time, and in so many steps: a million names, a second. */
+#define PUBLISH_SCAN_COUNT 1000
+#define PUBLISH_SCAN_STEPS_MAX 1000
+
+/* One reply of the cache: a step of that scan is 200 KiB. */
+#define REDIS_REPLY_BYTES_MAX (1024 * 1024)
+#define REDIS_REPLY_ELEMENTS_MAX 4096
 
 /* Connections to the database: one for each thread that uses it at once, and how long one waits for one. */
 #define STORE_CONNECTIONS_MAX 64

@@ -65,6 +65,28 @@ static int tell_new(struct publisher *p, struct batch *b)
 	return rc;
 }
 
+/* Back to what is old enough that nobody needs to be told any more. */
+static int rewind_told(struct publisher *p)
+{
+	struct store *s = store_take(p->pool);
+	int rc;
+
+	if (!s)
+		return -EIO;
+	rc = changes_since_time(s, store_now_ms() - PUBLISH_REPLAY_S * 1000ll, &p->told);
+	store_give(p->pool, s);
+	return rc < 0 ? rc : 0;
+}
+
+static int turn(struct publisher *p, struct batch *b)
+{
+	int rc = p->sink->ops->look(p->sink);
+
+	if (rc > 0)
+		rc = rewind_told(p);
+	return rc < 0 ? rc : tell_new(p, b);
+}
+
 /* Says once that the cache is away, and once that it is back. */
 static void outcome_note(struct publisher *p, int rc)
 {
@@ -89,8 +111,8 @@ static void *publisher_main(void *arg)
 	while (b.list && !feed_is_stopping(p->feed)) {
 		/* A cache that is away is left alone for a while, whatever is new. */
 		(void)feed_wait_blocking(p->feed, p->pause_ms ? INT64_MAX : p->told,
-					 p->pause_ms ? p->pause_ms : PUBLISH_RETRY_MAX_MS);
-		outcome_note(p, tell_new(p, &b));
+					 p->pause_ms ? p->pause_ms : PUBLISH_LOOK_MS);
+		outcome_note(p, turn(p, &b));
 	}
 	free(b.list);
 	return NULL;
@@ -98,13 +120,8 @@ static void *publisher_main(void *arg)
 
 static int publisher_begin(struct publisher *p)
 {
-	struct store *s = store_take(p->pool);
-	int rc;
+	int rc = rewind_told(p);
 
-	if (!s)
-		return -EIO;
-	rc = changes_since_time(s, store_now_ms() - PUBLISH_REPLAY_S * 1000ll, &p->told);
-	store_give(p->pool, s);
 	return rc < 0 ? rc : -pthread_create(&p->thread, NULL, publisher_main, p);
 }
 

@@ -4,6 +4,7 @@
 #include "control/commands.h"
 #include "control/driver_local.h"
 #include "control/limits.h"
+#include "control/publish_redis.h"
 #include "control/server.h"
 #include "core/address.h"
 #include "core/log.h"
@@ -129,6 +130,24 @@ static int driver_make(struct server *s, char error[CONFIG_ERROR_BYTES])
 	return -EINVAL;
 }
 
+/* With a cache: made before anything runs, so that a wrong URL ends the start; it connects later. */
+static int publisher_make(struct server *s, char error[CONFIG_ERROR_BYTES])
+{
+	const struct config *c = s->config;
+	struct redis_link_options o = {.url = c->redis.url,
+				       .password_file = c->redis.password_file[0] ? c->redis.password_file : NULL,
+				       .ca_file = c->redis.ca_file[0] ? c->redis.ca_file : NULL,
+				       .connect_timeout_ms = c->redis.connect_timeout_ms,
+				       .timeout_ms = c->redis.timeout_ms};
+	struct publish_sink *sink;
+	int rc;
+
+	if (!c->redis.url[0])
+		return 0;
+	rc = publish_redis_new(&o, &sink, error);
+	return rc < 0 ? rc : publisher_start(s->pool, s->feed, sink, &s->publisher);
+}
+
 /* Everything but HTTP. */
 static int server_start(struct server *s, char error[CONFIG_ERROR_BYTES])
 {
@@ -139,6 +158,8 @@ static int server_start(struct server *s, char error[CONFIG_ERROR_BYTES])
 	rc = feed_new(s->pool, &s->feed);
 	s->fleet.pool = s->pool;
 	s->fleet.feed = s->feed;
+	if (rc == 0)
+		rc = publisher_make(s, error);
 	if (rc == 0)
 		rc = driver_make(s, error);
 	if (rc == 0)

@@ -82,6 +82,20 @@ static const struct setting settings[] = {
 	 .help = "What makes, pauses and resumes sandboxes. With none they are imported: ringgate-control sandbox "
 		 "import. local runs them on this machine, as processes of one user: no isolation."},
 
+	{"redis.url", TEXT(redis.url, is_any), .unit = "redis://HOST:PORT and the like", .initial = "",
+	 .initial_shown = "none",
+	 .help = "The gateways' cache, which is told of each change: redis://[USER:PASSWORD@]HOST[:PORT][/DB], "
+		 "rediss:// "
+		 "(TLS), unix:/PATH, sentinel://[...@]HOST:PORT,HOST:PORT/NAME, sentinels://. A Cluster is not told."},
+	{"redis.password_file", TEXT(redis.password_file, is_path_or_empty), .unit = "a file", .initial = "",
+	 .initial_shown = "none", .help = "The password, in place of one in the URL."},
+	{"redis.ca_file", TEXT(redis.ca_file, is_path_or_empty), .unit = "a file", .initial = "",
+	 .initial_shown = "the system's", .help = "For TLS: certificates that the server's must lead to."},
+	{"redis.connect_timeout_ms", U32(redis.connect_timeout_ms), .unit = "milliseconds", .min = 10, .max = 60000,
+	 .initial = "1000", .help = "Until a connection is made."},
+	{"redis.timeout_ms", U32(redis.timeout_ms), .unit = "milliseconds", .min = 10, .max = 60000, .initial = "1000",
+	 .help = "Until a command is answered."},
+
 	{"local.folder", TEXT(local.folder, is_path), .unit = "a folder", .initial = "/var/lib/ringgate/sandboxes",
 	 .help = "Driver local: a folder for each sandbox, with its home, key and log."},
 	{"local.procd", TEXT(local.procd, is_path), .unit = "a file", .initial = "/usr/local/bin/procd",
@@ -109,7 +123,7 @@ _Static_assert(ARRAY_LEN(settings) <= SETTINGS_MAX, "each setting's line is kept
 _Static_assert(offsetof(struct config, settings) == 0, "offsets start at it");
 _Static_assert(sizeof(enum log_level) == 4 && sizeof(enum log_format) == 4, "a choice is stored as uint32_t");
 
-static const char *const sections[] = {"ssh", "local", "log", NULL};
+static const char *const sections[] = {"ssh", "redis", "local", "log", NULL};
 
 const struct setting_table config_table = {
 	.program = "ringgate-control",

@@ -113,12 +113,12 @@ pub fn hiredis(b: *std.Build, o: Options) Lib {
     const m = module(b, o, false, true);
     m.addCSourceFiles(.{
         .root = dep.path(""),
-        .files = &.{ "alloc.c", "async.c", "hiredis.c", "net.c", "read.c", "sds.c", "sockcompat.c" },
+        .files = &.{ "alloc.c", "async.c", "hiredis.c", "net.c", "read.c", "sds.c", "sockcompat.c", "ssl.c" },
         .flags = flags(b, o, &.{"-std=gnu99"}),
     });
     // Users write <hiredis/hiredis.h>, as with the distribution's package.
     const include = b.addWriteFiles();
-    for ([_][]const u8{ "alloc.h", "async.h", "hiredis.h", "read.h", "sds.h", "sockcompat.h" }) |h|
+    for ([_][]const u8{ "alloc.h", "async.h", "hiredis.h", "hiredis_ssl.h", "read.h", "sds.h", "sockcompat.h" }) |h|
         _ = include.addCopyFile(dep.path(h), b.fmt("hiredis/{s}", .{h}));
     return .{ .lib = static(b, o, "hiredis", m), .include = dup(b, &.{include.getDirectory()}) };
 }

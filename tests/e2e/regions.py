@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 
-from waiting import is_alive, wait_until
+from waiting import is_alive, pids_with, wait_until
 
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 RUNNER = os.path.join(CHECKOUT, "deploy", "region.py")
@@ -128,12 +128,13 @@ class Region:
     live = []  # For the logs shown when a test fails.
 
     def __init__(self, bin_dir, arguments=(), sandboxes=2, config="", is_standin=False,
-                 dir=None, env=None):
+                 dir=None, env=None, is_static=True):
         self.bin_dir = bin_dir
         self.arguments = list(arguments)
         self.sandbox_count = sandboxes
         self.config = config
         self.is_standin = is_standin
+        self.is_static = is_static  # else with a control plane, and the second sandbox paused
         self.owns_dir = dir is None
         self.dir = dir or tempfile.mkdtemp(prefix="ringgate-e2e-")
         self.state = os.path.join(self.dir, "region")
@@ -147,7 +148,8 @@ class Region:
 
     def command(self, port=0):
         argv = [sys.executable, RUNNER, "--bin", self.bin_dir, "--dir", self.state,
-                "--port", str(port), "--sandboxes", str(self.sandbox_count), "--static"]
+                "--port", str(port), "--sandboxes", str(self.sandbox_count),
+                "--static" if self.is_static else "--no-static"]
         if self.config:
             path = os.path.join(self.dir, "extra.yaml")
             with open(path, "w", encoding="utf-8") as f:
@@ -182,7 +184,10 @@ class Region:
         self.identity = self.info["identity_file"]
         self.known_hosts = self.info["known_hosts"]
         self.gateway_pid = self.info["pids"]["gateway"]
-        self.procd_pids = self.info["pids"]["procd"]
+        self.procd_pids = self.info["pids"].get("procd", {})
+        if not self.is_static:
+            self.address = self.info["api"]["url"].partition("//")[2]
+            self.token = self.info["api"]["token"]
         return self
 
     def stop(self, check=True):
@@ -206,7 +211,8 @@ class Region:
             reports = [line for line in text.splitlines()
                        if any(words in line for words in REPORTS)]
             assert not reports, f"a program reported: {reports}"
-            left = [pid for pid in pids if is_alive(pid)]
+            # Whatever a control plane started has the folder in its command line.
+            left = [pid for pid in pids if is_alive(pid)] + pids_with(self.state + os.sep)
             assert not left, f"left behind: {left}"
         if self.owns_dir:
             shutil.rmtree(self.dir, ignore_errors=True)
