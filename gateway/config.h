@@ -61,6 +61,8 @@ struct config {
 		uint32_t tcp_user_timeout_ms; /* session.tcp_user_timeout_ms: both legs, 120000; 0 = the system's */
 		uint32_t max_sessions;        /* session.max_sessions: live ones in this gateway, 10000 */
 		uint32_t window_bytes;        /* session.window_bytes: SSH receive window a channel, 2 MiB */
+		uint32_t window_max_bytes;    /* session.window_max_bytes: to which it grows on a long way, 64 MiB */
+		uint64_t window_budget_bytes; /* session.window_budget_bytes: held uploads beyond which none grows, 256 MiB */
 		uint64_t rekey_bytes;         /* session.rekey_bytes: 0 = the cipher's own limit */
 		uint32_t rekey_s;             /* session.rekey_s: 3600; 0 = never by time */
 		char accept_env[CONFIG_LIST_MAX * 4][64]; /* session.accept_env: further patterns (NAME or PREFIX*) */

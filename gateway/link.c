@@ -89,6 +89,7 @@ void link_free(struct link *l)
 	ls->count--;
 	ls->up_total -= l->up_granted;
 	ls->down_total -= l->down_credit;
+	link_window_release(l, l->up.bytes);
 	chain_clear(&l->up);
 	link_setup_free(l->setup);
 	list_del(&l->node);
@@ -175,6 +176,7 @@ static void on_deadline(struct timer *t)
 	if (l->state != LINK_OPENING && l->state != LINK_LIVE)
 		return;
 	l->is_up_discarded = true;
+	link_window_release(l, l->up.bytes);
 	chain_clear(&l->up);
 	l->is_close_wanted = true;
 	if (l->state == LINK_OPENING && link_can_send(l))

@@ -44,6 +44,12 @@ struct link {
 	uint32_t up_credit;
 	uint32_t up_granted; /* the window's size: outstanding and held together */
 	uint32_t up_return;  /* passed on, not yet given back to the client's window */
+	uint32_t up_excess;  /* of up_granted: to be taken back as the client uses it */
+	uint64_t up_taken;   /* all that the client has sent */
+	uint64_t up_mark;    /* where his window ended before the grant that is timed */
+	uint64_t up_mark_us; /* when that grant was made; 0: none is timed */
+	uint64_t up_heard_us;
+	bool is_up_short; /* the client waited for a grant to travel: his window is smaller than the way */
 	bool is_up_eof, is_up_eof_sent, is_up_discarded, is_close_wanted, is_close_sent;
 	/* Procd to client. */
 	uint32_t down_credit; /* granted and unused; never above chan_room */
@@ -76,6 +82,8 @@ void links_tell_all(struct links *ls, const char *text);
 /* Credits and windows are looked at once more, at the end of the batch. */
 void links_settle(struct links *ls);
 bool links_have_waiting(const struct links *ls);
+/* Nothing moves: windows that had grown are on their way back. */
+void links_rest(struct links *ls);
 
 /* --- what the client does: struct conn_events --- */
 

@@ -28,6 +28,7 @@ void link_push_up(struct link *l)
 			return;
 		}
 		chain_consume(&l->up, n);
+		link_window_release(l, n);
 		l->up_credit -= n;
 		l->up_return += n;
 	}
@@ -49,6 +50,7 @@ void link_on_chan_data(struct chan *ch, struct bytes data)
 	struct links *ls = l->links;
 	size_t now = 0;
 
+	link_window_on_data(l, data.n);
 	if (l->state == LINK_DONE || l->is_up_discarded) {
 		l->up_return += (uint32_t)data.n;
 		return;
@@ -62,8 +64,12 @@ void link_on_chan_data(struct chan *ch, struct bytes data)
 		l->up_credit -= (uint32_t)now;
 		l->up_return += (uint32_t)now;
 	}
-	if (now < data.n && chain_append(&l->up, data.p + now, data.n - now) < 0)
+	if (now == data.n)
+		return;
+	if (chain_append(&l->up, data.p + now, data.n - now) < 0)
 		session_close(ls->session, "out of memory");
+	else
+		link_window_hold(l, data.n - now);
 }
 
 void link_on_chan_eof(struct chan *ch)
@@ -72,23 +78,6 @@ void link_on_chan_eof(struct chan *ch)
 
 	l->is_up_eof = true;
 	link_push_up(l);
-}
-
-/* Opens the client's window by what procd's socket took; doubles it while use and budget ask for more. */
-static void settle_up(struct link *l)
-{
-	struct links *ls = l->links;
-	uint32_t max = ls->session->server->config->session.window_bytes, n = l->up_return;
-
-	if (!l->chan || n < l->up_granted / 2 || procd_client_unsent(ls->procd) > PROCD_OUT_MAX)
-		return;
-	if (2 * l->up_granted <= max && ls->up_total + l->up_granted <= SESSION_UP_BUDGET) {
-		n += l->up_granted;
-		ls->up_total += l->up_granted;
-		l->up_granted *= 2;
-	}
-	l->up_return = 0;
-	chan_grant(l->chan, n);
 }
 
 /* --- procd to client --- */
@@ -190,7 +179,7 @@ void links_on_settle(struct deferred *d)
 			link_say_farewell(l);
 			continue;
 		}
-		settle_up(l);
+		link_window_settle(l);
 		settle_down(l);
 		if (s->phase != SESSION_LIVE)
 			return;

@@ -122,6 +122,7 @@ static int on_eow(struct link *l)
 		return 0; /* told once: each would be a message to the client */
 	l->is_up_discarded = true;
 	l->up_return += (uint32_t)l->up.bytes;
+	link_window_release(l, l->up.bytes);
 	chain_clear(&l->up);
 	if (link_can_send(l))
 		chan_eow(l->chan);

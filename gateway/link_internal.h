@@ -1,5 +1,6 @@
 /*
  * gateway/link_internal.h - what the files of links share with each other: link.c (life), link_flow.c (bytes and credits),
+ * link_window.c (how large the client's windows are),
  * link_requests.c (what the client asks), link_frames.c (what procd says), link_tell.c (words for the user).
  */
 #ifndef GATEWAY_LINK_INTERNAL_H
@@ -31,6 +32,16 @@ void link_push_up(struct link *l);
 uint32_t link_down_allowance(const struct link *l);
 /* Looks at all links: deferred to the end of the batch. */
 void links_on_settle(struct deferred *d);
+
+/* --- link_window.c --- */
+
+/* n bytes came from the client, some of which are held in l->up. Before they are counted anywhere else. */
+void link_window_on_data(struct link *l, size_t n);
+/* Bytes that are held for want of procd's credit count against one budget of the process. */
+void link_window_hold(struct link *l, size_t n);
+void link_window_release(struct link *l, size_t n);
+/* Opens the client's window by what procd's socket took. */
+void link_window_settle(struct link *l);
 
 /* --- link_tell.c --- */
 

@@ -365,6 +365,7 @@ static void on_rest(struct session *s)
 
 	if (silent_ms >= SESSION_REST_MS && !s->is_trimmed && s->client.out.bytes == 0) {
 		conn_trim(s->conn);
+		links_rest(&s->bridge.links);
 		s->is_trimmed = true;
 	}
 	if (keepalive_ms > 0 && waited_ms >= keepalive_ms) {

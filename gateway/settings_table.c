@@ -169,6 +169,14 @@ static const struct setting settings[] = {
 	 .help = "Live sessions in this gateway; more are not accepted."},
 	{"session.window_bytes", U32(session.window_bytes), .unit = "bytes", .min = 32 * KIB, .max = 64 * MIB,
 	 .initial = "2MiB", .help = "SSH receive window of a channel."},
+	{"session.window_max_bytes", U32(session.window_max_bytes), .unit = "bytes", .min = 32 * KIB, .max = 1 * GIB,
+	 .initial = "64MiB",
+	 .help = "To which the window of an upload grows where a round trip takes longer than the window lasts."},
+	{"session.window_budget_bytes", U64(session.window_budget_bytes), .unit = "bytes", .min = 1 * MIB,
+	 .max = 1024 * GIB, .initial = "256MiB",
+	 .help = "Uploaded bytes of all sessions that wait for slow sandboxes; while there are more, no window is "
+		 "grown "
+		 "beyond session.window_bytes."},
 	{"session.rekey_bytes", U64(session.rekey_bytes), .unit = "bytes", .min = 64 * KIB, .max = 1024 * GIB,
 	 .zero = "the cipher's own limit", .initial = "0", .help = "New keys are agreed after so much data."},
 	{"session.rekey_s", U32(session.rekey_s), .unit = "seconds", .min = 1, .max = 604800, .zero = "never by time",

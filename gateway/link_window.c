@@ -1,0 +1,108 @@
+/*
+ * How large the client's windows are.
+ *
+ *   LINK_WINDOW_FIRST ──use──► session.window_bytes ──the way is longer──► session.window_max_bytes
+ *                                       ▲────────────── rest ──────────────────────┘
+ *
+ * A window that the client uses up while a grant travels to him and his next bytes travel back limits him to one window a round trip.
+ * That is seen without a clock at his end: the first byte beyond the old window comes a round trip after the grant, and after a pause. Such
+ * a window is doubled. While procd keeps up it holds no memory; what does pile up, over all sessions, counts against
+ * session.window_budget_bytes, and beyond that no window is grown.
+ */
+#include "gateway/limits.h"
+#include "gateway/link_internal.h"
+#include "gateway/session.h"
+
+/* A pause shorter than this is the machine's, longer than the other is the user's own. */
+#define STALL_MIN_US 5000
+#define ROUND_TRIP_MAX_US 2000000
+
+static const struct config *config_of(const struct link *l)
+{
+	return l->links->session->server->config;
+}
+
+void link_window_on_data(struct link *l, size_t n)
+{
+	uint64_t now = ring_now_us(l->links->session->ring);
+
+	if (l->up_mark_us && l->up_taken + n > l->up_mark) {
+		uint64_t round_trip = now - l->up_mark_us, pause = now - l->up_heard_us;
+
+		l->is_up_short = round_trip >= STALL_MIN_US && round_trip <= ROUND_TRIP_MAX_US &&
+				 pause >= STALL_MIN_US && pause >= round_trip / 8;
+		l->up_mark_us = 0;
+	}
+	l->up_taken += n;
+	l->up_heard_us = now;
+}
+
+void link_window_hold(struct link *l, size_t n)
+{
+	atomic_fetch_add_explicit(&l->links->session->server->up_held_bytes, n, memory_order_relaxed);
+}
+
+void link_window_release(struct link *l, size_t n)
+{
+	if (n > 0)
+		atomic_fetch_sub_explicit(&l->links->session->server->up_held_bytes, n, memory_order_relaxed);
+}
+
+static bool may_grow(const struct link *l)
+{
+	const struct config *c = config_of(l);
+	const struct links *ls = l->links;
+	uint64_t after = (uint64_t)ls->up_total + l->up_granted;
+
+	if (l->up_excess > 0)
+		return false;
+	if (2 * (uint64_t)l->up_granted <= c->session.window_bytes)
+		return after <= SESSION_UP_BUDGET;
+	return l->is_up_short && l->up.bytes == 0 && 2 * (uint64_t)l->up_granted <= c->session.window_max_bytes &&
+	       after <= (SESSION_UP_BUDGET > c->session.window_max_bytes ? SESSION_UP_BUDGET
+									 : c->session.window_max_bytes) &&
+	       atomic_load_explicit(&ls->session->server->up_held_bytes, memory_order_relaxed) <=
+		       c->session.window_budget_bytes;
+}
+
+void link_window_settle(struct link *l)
+{
+	struct links *ls = l->links;
+	uint32_t n = l->up_return;
+
+	if (!l->chan || n < l->up_granted / 2 || procd_client_unsent(ls->procd) > PROCD_OUT_MAX)
+		return;
+	if (may_grow(l)) {
+		n += l->up_granted;
+		ls->up_total += l->up_granted;
+		l->up_granted *= 2;
+	} else if (l->up_excess > 0) {
+		uint32_t cut = n < l->up_excess ? n : l->up_excess;
+
+		n -= cut;
+		l->up_excess -= cut;
+		l->up_granted -= cut;
+		ls->up_total -= cut;
+	}
+	l->is_up_short = false;
+	l->up_return = 0;
+	if (n == 0)
+		return;
+	if (!l->up_mark_us) {
+		l->up_mark = l->up_taken + chan_window(l->chan);
+		l->up_mark_us = ring_now_us(ls->session->ring);
+	}
+	chan_grant(l->chan, n);
+}
+
+void links_rest(struct links *ls)
+{
+	uint32_t base = ls->session->server->config->session.window_bytes;
+
+	for (struct list *n = ls->list.next; n != &ls->list; n = n->next) {
+		struct link *l = CONTAINER_OF(n, struct link, node);
+
+		l->up_excess = l->up_granted > base ? l->up_granted - base : 0;
+		l->up_mark_us = 0;
+	}
+}
