@@ -365,12 +365,14 @@ const Check = struct {
             if (!std.mem.startsWith(u8, base, "test_")) continue;
             if (filter) |f| if (std.mem.find(u8, path, f) == null) continue;
             const m = t.programModule();
-            t.addFiles(m, &.{path}, t.publicInclude());
+            // Helpers first: what they define in place of a library's is there before anything asks for it.
+            t.addFiles(m, &.{}, t.publicInclude());
             const dir = std.fs.path.dirname(path).?;
             for (all) |helper| {
                 if (std.mem.startsWith(u8, std.fs.path.basename(helper), "test_")) continue;
                 if (std.mem.eql(u8, std.fs.path.dirname(helper).?, dir)) t.addFiles(m, &.{helper}, &.{});
             }
+            t.addFiles(m, &.{path}, &.{});
             const below = path["tests/unit/".len..];
             t.linkTest(m, below[0 .. std.mem.findScalar(u8, below, '/') orelse 0]);
             m.linkSystemLibrary("cmocka", .{ .use_pkg_config = .no });
