@@ -155,19 +155,22 @@ void l1_depend(const struct l1 *l, struct l1_deps *d, const char *name)
 	d->slots[d->count++] = slot_of(name_hash(l, name));
 }
 
-static bool is_stale(const struct l1 *l, const uint32_t *slots, uint32_t count, uint64_t asked)
+static bool was_dropped(const struct l1 *l, const uint32_t *slots, uint32_t count, uint64_t asked)
 {
-	if (atomic_load(&l->dropped_all) > asked)
-		return true;
 	for (uint32_t i = 0; i < count; i++)
 		if (atomic_load(&l->dropped[slots[i]]) > asked)
 			return true;
 	return false;
 }
 
+bool l1_was_dropped(const struct l1 *l, const struct l1_deps *d, uint64_t asked)
+{
+	return was_dropped(l, d->slots, d->count, asked);
+}
+
 bool l1_is_stale(const struct l1 *l, const struct l1_deps *d, uint64_t asked)
 {
-	return is_stale(l, d->slots, d->count, asked);
+	return atomic_load(&l->dropped_all) > asked || l1_was_dropped(l, d, asked);
 }
 
 /* The number of drops grows last: who reads it sees the drop, too. */
@@ -198,9 +201,10 @@ void l1_drop_all(struct l1 *l)
 
 static bool entry_is_good(const struct l1 *l, const struct entry *e, uint64_t now_ms)
 {
-	if (now_ms >= e->expires_ms || (e->is_redis && atomic_load(&l->dropped_redis) > e->asked))
+	if (now_ms >= e->expires_ms || atomic_load(&l->dropped_all) > e->asked ||
+	    (e->is_redis && atomic_load(&l->dropped_redis) > e->asked))
 		return false;
-	return !is_stale(l, e->deps, e->dep_count, e->asked);
+	return !was_dropped(l, e->deps, e->dep_count, e->asked);
 }
 
 static struct entry *table_find(struct table *t, uint64_t hash, const char *name)

@@ -68,7 +68,8 @@ void l1_free(struct l1 *l);
 /* The number of drops so far. Ask for it before asking for an answer that will be kept. */
 uint64_t l1_now(const struct l1 *l);
 void l1_depend(const struct l1 *l, struct l1_deps *d, const char *name);
-/* Was one of these dropped since? */
+/* Was one of these dropped since; or that, or everything? */
+bool l1_was_dropped(const struct l1 *l, const struct l1_deps *d, uint64_t asked);
 bool l1_is_stale(const struct l1 *l, const struct l1_deps *d, uint64_t asked);
 
 /* False when it was dead on arrival, or there is no memory. */

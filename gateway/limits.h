@@ -120,6 +120,13 @@
 /* Versions of revisions that were seen, to tell new ones after a reconnect; one that was forgotten costs a check of its sessions. */
 #define REGION_REVISIONS 16384
 
+/*
+ * Redis tells a gateway of its own fills, too: within this time one word of a name that was just filled is taken for that. A
+ * change never hides behind it, since it is told by a revision.
+ */
+#define REGION_FILL_MARKS 1024
+#define REGION_FILL_MS 1000
+
 /* The changes feed: how long an answer is held back; waits after failures; how often one that was absent is looked for. */
 #define FEED_WAIT_S 25
 #define FEED_BACKOFF_MIN_MS 200
@@ -127,6 +134,15 @@
 #define FEED_ABSENT_MS (60 * 1000)
 /* A feed that answers at once with nothing is asked again after this. */
 #define FEED_EMPTY_MS 200
+
+/* Who asks at the admin's socket: is served within this, one after another; may be kept waiting so long; gets no more than this. */
+#define ADMIN_ASKER_MS 2000
+#define ADMIN_BACKLOG 8
+#define ADMIN_ANSWER_MS 10000
+#define ADMIN_ANSWER_MAX (256 * 1024)
+/* After an accept that failed, and how long the admin waits for the directory thread to count. */
+#define ADMIN_PAUSE_MS 100
+#define REGION_STATUS_MS 1000
 
 /* The exit status that says: the gateway could not reach the sandbox. */
 #define EXIT_UNREACHABLE 254

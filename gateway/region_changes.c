@@ -99,30 +99,54 @@ static void on_down(void *owner, const char *why)
 	redis_move(owner, false, why);
 }
 
+static uint64_t name_hash(struct bytes name)
+{
+	uint8_t full[crypto_hash_sha256_BYTES];
+	uint64_t hash;
+
+	crypto_hash_sha256(full, name.p, name.n);
+	memcpy(&hash, full, sizeof(hash));
+	return hash;
+}
+
+void fill_mark(struct region *r, const char *name)
+{
+	uint64_t hash = name_hash(bytes_str(name));
+
+	r->fill_marks[hash % REGION_FILL_MARKS] =
+		(struct fill_mark){.hash = hash, .until_ms = ring_now_us(r->ring) / 1000 + REGION_FILL_MS};
+}
+
+static bool is_own_fill(struct region *r, struct bytes name)
+{
+	uint64_t hash = name_hash(name);
+	struct fill_mark *m = &r->fill_marks[hash % REGION_FILL_MARKS];
+	bool is_own = m->hash == hash && ring_now_us(r->ring) / 1000 < m->until_ms;
+
+	if (is_own)
+		*m = (struct fill_mark){.hash = 0};
+	return is_own;
+}
+
+/* An empty name: FLUSHALL, or revisions that could not be read. Nobody knows what was changed. */
 static void on_invalidated(void *owner, struct bytes name)
 {
 	struct region *r = owner;
-	struct subject s;
+	struct subject s = {.kind = SUBJECT_ALL};
 	char text[RECORD_NAME_MAX];
 
-	if (name.n == 0)
-		l1_drop_all(r->l1);
-	else if (subject_of(name, &s))
+	if (name.n == 0 || subject_of(name, &s))
 		region_changed(r, &s);
-	else if (bytes_copy_str(name, text, sizeof(text)))
+	else if (bytes_copy_str(name, text, sizeof(text)) && !is_own_fill(r, name))
 		l1_drop(r->l1, text);
 }
 
 /* True when this version is not one that was seen before. */
 static bool revision_is_new(struct region *r, struct bytes name, uint64_t version)
 {
-	struct revision *slot;
-	uint64_t hash;
-	uint8_t full[crypto_hash_sha256_BYTES];
+	uint64_t hash = name_hash(name);
+	struct revision *slot = &r->revisions[hash % REGION_REVISIONS];
 
-	crypto_hash_sha256(full, name.p, name.n);
-	memcpy(&hash, full, sizeof(hash));
-	slot = &r->revisions[hash % REGION_REVISIONS];
 	if (slot->hash == hash && slot->version == version)
 		return false;
 	*slot = (struct revision){.hash = hash, .version = version};

@@ -278,6 +278,7 @@ static void region_free(struct directory *d)
 	l1_free(r->l1);
 	sodium_memzero(r->record_secret, sizeof(r->record_secret));
 	pthread_mutex_destroy(&r->requests_lock);
+	region_status_deinit(r);
 	free(r->revisions);
 	free(r);
 }
@@ -339,6 +340,7 @@ int region_directory_new(const struct config *c, const uint8_t *control_secret, 
 	r->has_redis = c->redis.url[0] != 0;
 	r->is_control_up = true; /* until shown otherwise */
 	pthread_mutex_init(&r->requests_lock, NULL);
+	region_status_init(r);
 	list_init(&r->requests);
 	for (uint32_t i = 0; i < REGION_LOOKUP_BUCKETS; i++)
 		list_init(&r->lookups[i]);

@@ -17,6 +17,9 @@
 
 #include "gateway/config.h"
 #include "gateway/directory.h"
+#include "gateway/l1.h"
+#include "upstream/control/client.h"
+#include "upstream/redis/cache.h"
 
 /*
  * Checks control.*, redis.* and cache.*, reads their files; nothing is connected before start. `control_secret` signs the tokens for
@@ -25,5 +28,25 @@
  */
 MUST_USE int region_directory_new(const struct config *c, const uint8_t *control_secret,
 				  struct directory **ret_directory, char ret_error[256]);
+
+/* For `ringgate status`. Times are seconds. */
+struct region_status {
+	bool is_control_up;
+	uint64_t control_since_s; /* for so long */
+	struct control_stats control;
+	bool has_redis, is_redis_up;
+	uint64_t redis_since_s;
+	struct cache_stats redis;
+	const char *feed; /* "starting", "up", "down", "absent" */
+	uint64_t feed_position;
+	uint64_t feed_answered_s; /* since it was answered last */
+	struct l1_stats l1;
+	uint32_t requests_open, lookups_open;
+	uint64_t requests, refused, lookups, joined, again, from_redis, from_control, unavailable, not_verified,
+		changes;
+};
+
+/* Asks the directory's thread. One thread at a time. 0; -ETIMEDOUT: it does not answer, or has not begun. */
+MUST_USE int region_directory_status(struct directory *d, struct region_status *ret);
 
 #endif

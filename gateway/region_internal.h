@@ -7,6 +7,7 @@
  *   region_store.c      what is put into L1 and into Redis, and what is taken out
  *   region_changes.c    what was invalidated, and who is told
  *   region_feed.c       the control plane's changes feed
+ *   region_status.c     what the admin wants to know
  *
  * Thread: the directory thread, where nothing else is said. "Asker's": the thread whose ring is the query's.
  */
@@ -89,6 +90,11 @@ struct revision {
 	uint64_t hash, version;
 };
 
+/* Fills of ours: Redis tells of them as of everybody's. */
+struct fill_mark {
+	uint64_t hash, until_ms;
+};
+
 enum feed_state {
 	FEED_OFF,    /* not begun */
 	FEED_BEGIN,  /* asks where the changes are */
@@ -134,6 +140,12 @@ struct region {
 	bool is_running;
 	struct mail stop;
 
+	pthread_mutex_t status_lock; /* all of these */
+	pthread_cond_t status_told;
+	struct mail status_mail;
+	bool is_status_asked, is_status_told;
+	struct region_status status;
+
 	/* Directory thread. */
 	struct control_client *control;
 	struct cache *cache;   /* NULL without Redis */
@@ -144,6 +156,7 @@ struct region {
 	bool is_control_up, is_redis_up;
 	uint64_t control_since_us, redis_since_us; /* of the state */
 	struct revision *revisions;
+	struct fill_mark fill_marks[REGION_FILL_MARKS];
 	uint64_t not_verified_logged_us, failure_logged_us;
 	uint32_t not_verified_unlogged, failures_unlogged;
 };
@@ -187,8 +200,13 @@ MUST_USE bool redis_route(struct region *r, const struct ask *a, const struct ca
 			  struct grant *ret_grant, struct known *n);
 
 /* region_changes.c */
+void fill_mark(struct region *r, const char *name);
 void region_changed(struct region *r, const struct subject *s);
 extern const struct cache_events region_cache_events; /* owner: the region */
+
+/* region_status.c */
+void region_status_init(struct region *r);
+void region_status_deinit(struct region *r);
 
 /* region_feed.c */
 void feed_start(struct region *r);

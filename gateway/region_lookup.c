@@ -200,19 +200,21 @@ static void log_failure(struct lookup *l, const char *why, const char *text)
 
 static void lookup_ask_control(struct lookup *l);
 
-/* True when a change has overtaken the answer: then l asks again, or has given up and is gone. */
+/*
+ * True when a change has overtaken the answer: then l asks again. One that is overtaken again and again is given all the same, and
+ * not remembered: whom it lets in is checked once more when the worker takes him over (checks.h). So is everybody after
+ * "everything may have changed", which may come often (somebody flushes Redis) and here makes nobody wait.
+ */
 static bool is_overtaken(struct lookup *l)
 {
-	if (!lookup_is_stale(l))
+	if (!l1_was_dropped(l->region->l1, &l->deps, l->known.asked))
 		return false;
-	if (l->known.is_redis) {
-		lookup_ask_control(l);
-	} else if (++l->tries < REGION_LOOKUP_TRIES) {
+	if (!l->known.is_redis) {
+		if (++l->tries == REGION_LOOKUP_TRIES)
+			return false;
 		atomic_fetch_add(&l->region->counters.again, 1);
-		lookup_ask_control(l);
-	} else {
-		lookup_fail(l, "");
 	}
+	lookup_ask_control(l);
 	return true;
 }
 

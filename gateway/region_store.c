@@ -90,6 +90,15 @@ static void remember(struct region *r, enum l1_kind kind, const char *name, stru
 
 /* --- keys --- */
 
+static void redis_fill(struct region *r, const char *name, const struct known *n, const uint8_t *value, ssize_t bytes,
+		       uint64_t ttl, const char (*revisions)[RECORD_NAME_MAX], uint32_t count)
+{
+	if (bytes <= 0 || !r->is_redis_up)
+		return;
+	fill_mark(r, name);
+	cache_fill(r->cache, name, n->version, bytes_of(value, (size_t)bytes), (uint32_t)ttl, revisions, count);
+}
+
 static void redis_fill_key(struct region *r, const char *name, const char *fingerprint, const struct record_key *k,
 			   const struct known *n, uint64_t ttl)
 {
@@ -98,13 +107,10 @@ static void redis_fill_key(struct region *r, const char *name, const char *finge
 	uint8_t value[RECORD_VALUE_MAX];
 	ssize_t bytes = record_key_seal(r->record_secret, name, &head, k, value);
 
-	if (bytes < 0)
-		return;
 	record_rev_key_name(fingerprint, revisions[0]);
 	for (uint32_t i = 0; i < k->grant_count; i++)
 		record_rev_member_name(&k->grants[i], revisions[1 + i]);
-	cache_fill(r->cache, name, n->version, bytes_of(value, (size_t)bytes), (uint32_t)ttl,
-		   (const char(*)[RECORD_NAME_MAX])revisions, 1 + k->grant_count);
+	redis_fill(r, name, n, value, bytes, ttl, (const char(*)[RECORD_NAME_MAX])revisions, 1 + k->grant_count);
 }
 
 void store_key(struct region *r, const char *fingerprint, const struct record_key *k, const struct known *n)
@@ -117,7 +123,7 @@ void store_key(struct region *r, const char *fingerprint, const struct record_ke
 	l1_depend(r->l1, &deps, name);
 	depend_on_key(r->l1, &deps, fingerprint, k->grants, k->grant_count);
 	remember(r, L1_KEY, name, bytes_of(k->grants, k->grant_count * sizeof(k->grants[0])), &deps, ttl, n);
-	if (r->cache && !n->is_redis)
+	if (r->is_redis_up && !n->is_redis)
 		redis_fill_key(r, name, fingerprint, k, n, ttl);
 }
 
@@ -135,13 +141,9 @@ static void redis_fill_route(struct region *r, const char *route_name, const cha
 	record_rev_sandbox_name(route->sandbox, revisions[0]);
 	record_rev_member_name(&route->grant, revisions[1]);
 	bytes = record_route_seal(r->record_secret, route_name, &head, record, value);
-	if (bytes > 0)
-		cache_fill(r->cache, route_name, n->version, bytes_of(value, (size_t)bytes), (uint32_t)ttl,
-			   (const char(*)[RECORD_NAME_MAX])revisions, 1);
+	redis_fill(r, route_name, n, value, bytes, ttl, (const char(*)[RECORD_NAME_MAX])revisions, 1);
 	bytes = record_grant_seal(r->record_secret, grant_name, &head, value);
-	if (bytes > 0)
-		cache_fill(r->cache, grant_name, n->version, bytes_of(value, (size_t)bytes), (uint32_t)ttl,
-			   (const char(*)[RECORD_NAME_MAX])revisions, 2);
+	redis_fill(r, grant_name, n, value, bytes, ttl, (const char(*)[RECORD_NAME_MAX])revisions, 2);
 }
 
 void store_route(struct region *r, const struct route *route, const struct record_route *record, const struct known *n)
@@ -158,7 +160,7 @@ void store_route(struct region *r, const struct route *route, const struct recor
 	l1_depend(r->l1, &grant_deps, grant_name);
 	depend_on_route(r->l1, &grant_deps, route->sandbox, &route->grant, 1);
 	remember(r, L1_GRANT, grant_name, bytes_of("", 0), &grant_deps, ttl, n);
-	if (r->cache && !n->is_redis)
+	if (r->is_redis_up && !n->is_redis)
 		redis_fill_route(r, name, grant_name, route, record, n, ttl);
 }
 

@@ -4,6 +4,8 @@
 #ifndef UPSTREAM_REDIS_LIMITS_H
 #define UPSTREAM_REDIS_LIMITS_H
 
+#include "core/limits.h"
+
 /* --- the URL --- */
 
 /* Sentinels or seeds in one URL: people run three to five. */
@@ -50,10 +52,10 @@
 
 /* --- fills and revisions --- */
 
-/* A key, a member and a sandbox, and as many again. */
-#define FILL_REVISIONS_MAX 8
+/* A key's, and that of the user in each of his teams. */
+#define FILL_REVISIONS_MAX (1 + GRANTS_MAX)
 
-/* Copies of values that are on their way, in case the server has forgotten the script: 1500 with their names. */
+/* Copies of values that are on their way, in case the server has forgotten the script: 500 with the names they hang on. */
 #define FILL_BYTES_MAX (4 * 1024 * 1024)
 
 /* An answer without a version cannot be told from an older one: it lives no longer than this. */

@@ -716,7 +716,10 @@ static void test_overtaken_again_and_again(void **state)
 		fake_release();
 	}
 	wait_answers();
-	assert_int_equal(q.verdict, VERDICT_UNAVAILABLE);
+	assert_int_equal(q.verdict, VERDICT_YES); /* whoever gets it is checked when he is live */
+	fake.is_held = false;
+	assert_int_equal(key_verdict(PRINT_1), VERDICT_YES);
+	assert_int_equal(fake.key_calls, REGION_LOOKUP_TRIES + 1); /* it was not remembered */
 	finish();
 }
 
@@ -761,6 +764,13 @@ static void test_redis_fill_and_read(void **state)
 	assert_int_equal(route_verdict("rs-one"), VERDICT_YES);
 	fake_nothing();
 	assert_int_equal(fake.fills, 3);
+	assert_int_equal(fake.reads, 2);
+	/* That they were written is told to us as well, and is no news: */
+	fake_invalidate("rg:key:" PRINT_1);
+	fake_invalidate("rg:route:rs-one");
+	fake_invalidate("rg:grant:rs-one:t-one:u-ada");
+	assert_int_equal(key_verdict(PRINT_1), VERDICT_YES);
+	assert_int_equal(route_verdict("rs-one"), VERDICT_YES);
 	assert_int_equal(fake.reads, 2);
 	/* Another gateway has written them, too: L1 forgets, Redis answers. */
 	fake_invalidate("rg:key:" PRINT_1);
@@ -888,14 +898,29 @@ static void test_redis_lost_invalidation(void **state)
 
 static void test_redis_flushed(void **state)
 {
+	struct key_query q;
+
 	start(true);
 	run();
 	fake_redis(true);
 	assert_int_equal(key_verdict(PRINT_1), VERDICT_YES);
 	memset(fake.values, 0, sizeof(fake.values));
 	fake_invalidate("");
+	assert_int_equal(w.changed[SUBJECT_ALL], 2); /* a revision may have gone with it */
 	assert_int_equal(key_verdict(PRINT_1), VERDICT_YES);
 	assert_int_equal(fake.key_calls, 2);
+	/* One under way is not asked again, and not remembered. */
+	fake.is_held = true;
+	ask_key(&q, PRINT_2);
+	fake_nothing();
+	fake_invalidate("");
+	fake_release();
+	wait_answers();
+	assert_int_equal(fake.key_calls, 3);
+	fake.is_held = false;
+	memset(fake.values, 0, sizeof(fake.values));
+	assert_int_equal(key_verdict(PRINT_2), VERDICT_YES);
+	assert_int_equal(fake.key_calls, 4);
 	finish();
 }
 
