@@ -709,7 +709,7 @@ class Region:
         self.say(f"  {curl} {self.api}/users/me/ssh-keys")
         self.say(f"  {curl} {self.api}/users/me/ssh-keys -d "
                  '"{\\"name\\": \\"laptop\\", \\"public_key\\": '
-                 '\\"$(cat ~/.ssh/id_ed25519.pub)\\"}"')
+                 '\\"$(cut -d" " -f1,2 ~/.ssh/id_ed25519.pub)\\"}"')
         if self.sandboxes:
             self.say(f"  {curl} {self.api}/api/v1/sandboxes/{self.sandboxes[0]['id']}")
 
