@@ -44,8 +44,6 @@ void cache_judge(struct cache *c, struct node *n, const redisReply *reply)
 
 	if (c->cluster && (is_redirected || reply_is_error(reply, "CLUSTERDOWN")))
 		cluster_ask(c->cluster);
-	else if (is_redirected)
-		node_fail(n, "it is part of a Cluster, whose URL begins with cluster://");
 	else
 		node_judge(n, reply);
 }

@@ -62,13 +62,18 @@ static bool try_login(struct node *n, const redisReply *reply)
 	return send_hello(n, true) == 0;
 }
 
-/* Every server says so since RESP3 is there; a Sentinel has no role. */
-static bool check_role(struct node *n, const redisReply *reply)
+/* NULL, or why this server will not do. Every one says so since RESP3 is there; a Sentinel has no role. */
+static const char *check_hello(struct node *n, const redisReply *reply)
 {
-	const redisReply *role = reply_map_get(reply, "role");
+	const redisReply *role = reply_map_get(reply, "role"), *mode = reply_map_get(reply, "mode");
 
 	n->is_replica = role && !bytes_is(reply_bytes(role), "master");
-	return n->role != NODE_MASTER || (role && !n->is_replica);
+	if (n->role == NODE_MASTER && (!role || n->is_replica))
+		return "it is no master";
+	if (n->role != NODE_SENTINEL && n->options->target->kind != TARGET_CLUSTER && mode &&
+	    bytes_is(reply_bytes(mode), "cluster"))
+		return "it is part of a Cluster, whose URL begins with cluster://";
+	return NULL;
 }
 
 static bool step_is_good(enum hello_step step, const redisReply *reply)
@@ -82,6 +87,8 @@ static bool step_is_good(enum hello_step step, const redisReply *reply)
 
 static void on_step(struct node *n, void *ctx, uint32_t index, redisReply **reply)
 {
+	const char *why;
+
 	if (!*reply || n->state != NODE_HELLO)
 		return;
 	if (index == STEP_HELLO && try_login(n, *reply))
@@ -90,8 +97,9 @@ static void on_step(struct node *n, void *ctx, uint32_t index, redisReply **repl
 		refuse(n, index, *reply);
 		return;
 	}
-	if (index == STEP_HELLO && !check_role(n, *reply)) {
-		node_end(n, "it is no master");
+	why = index == STEP_HELLO ? check_hello(n, *reply) : NULL;
+	if (why) {
+		node_end(n, why);
 		return;
 	}
 	ASSERT(n->hello_left > 0);

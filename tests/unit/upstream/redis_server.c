@@ -66,6 +66,7 @@ uint16_t redis_free_port(void)
 
 void redis_init(struct redis_server *s)
 {
+	signal(SIGPIPE, SIG_IGN);
 	memset(s, 0, sizeof(*s));
 	snprintf(s->dir, sizeof(s->dir), "/tmp/ringgate-redis.XXXXXX");
 	assert_non_null(mkdtemp(s->dir));
@@ -207,12 +208,27 @@ void redis_deinit(struct redis_server *s)
 	(void)!system(command);
 }
 
+/* A Sentinel ends all connections of a server whose part it changes: then once more, on a new one. */
 static redisReply *ask(struct redis_server *s, const char *format, va_list args)
 {
-	redisReply *r = redisvCommand(s->control, format, args);
+	redisReply *r = NULL;
+	char *command;
+	int n = redisvFormatCommand(&command, format, args);
 
+	assert_true(n > 0);
+	for (int i = 0; i < 2 && !r; i++) {
+		if (i > 0) {
+			redisFree(s->control);
+			s->control = NULL;
+			await(s);
+		}
+		if (redisAppendFormattedCommand(s->control, command, (size_t)n) != REDIS_OK ||
+		    redisGetReply(s->control, (void **)&r) != REDIS_OK)
+			r = NULL;
+	}
+	redisFreeCommand(command);
 	if (!r)
-		fail_msg("%s: %s", format, s->control->errstr);
+		fail_msg("%s: no answer", format);
 	return r;
 }
 
