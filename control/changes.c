@@ -89,7 +89,7 @@ static int trim(struct store *s, int64_t kept_count, int64_t kept_ms)
 			     store_on_int, &low, SQL_INT(store_now_ms() - kept_ms), SQL_INT(kept_count));
 
 	if (rc < 0 || low == 0)
-		return rc;
+		return rc < 0 ? rc : 0;
 	rc = store_write(s, "DELETE FROM changes WHERE seq <= $1", SQL_INT(low));
 	if (rc < 0)
 		return rc;

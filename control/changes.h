@@ -26,7 +26,7 @@ MUST_USE int changes_read(struct store *s, int64_t since, uint32_t most, change_
 /* The last seq before that time, for those who begin to follow. */
 MUST_USE int changes_since_time(struct store *s, int64_t time_ms, int64_t *ret_seq);
 
-/* Forgets what is older or more than is kept. */
+/* Forgets what is older or more than is kept. 1 where there was something, else 0. */
 MUST_USE int changes_trim(struct store *s, int64_t kept_count, int64_t kept_ms);
 
 #endif

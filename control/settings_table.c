@@ -74,13 +74,13 @@ static const struct setting settings[] = {
 	 .help = "Public keys of the gateways that may ask under /internal: the line of their procd_key_file with "
 		 ".pub."},
 
-	{"ssh.host", TEXT(ssh.host, is_host), .unit = "a host name or address", .initial = "localhost",
-	 .help = "The gateways' address as users are told it."},
-	{"ssh.port", U32(ssh.port), .min = 1, .max = 65535, .initial = "22", .help = "And their port."},
-
 	{"driver", CHOICE(driver, drivers), .initial = "none",
 	 .help = "What makes, pauses and resumes sandboxes. With none they are imported: ringgate-control sandbox "
 		 "import. local runs them on this machine, as processes of one user: no isolation."},
+
+	{"ssh.host", TEXT(ssh.host, is_host), .unit = "a host name or address", .initial = "localhost",
+	 .help = "The gateways' address as users are told it."},
+	{"ssh.port", U32(ssh.port), .min = 1, .max = 65535, .initial = "22", .help = "And their port."},
 
 	{"redis.url", TEXT(redis.url, is_any), .unit = "redis://HOST:PORT and the like", .initial = "",
 	 .initial_shown = "none",

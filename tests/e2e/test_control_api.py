@@ -4,6 +4,7 @@ Everything here runs twice: on SQLite and on a PostgreSQL of the distribution.
 """
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from controls import Control, Gateway, http_call
 from keys import Ed25519, Rsa, SecurityEcdsa, SecurityEd25519
 from postgres import Postgres
-from regions import run
+from regions import CHECKOUT, run
 from waiting import wait_until
 
 KEY_FIELDS = {"id", "name", "public_key", "key_type", "fingerprint_sha256", "comment", "created_at",
@@ -1019,6 +1020,13 @@ def test_a_configuration_file(bin_dir, tmp_path):
     config.write_text("datbase: x\n")
     result = run(argv)
     assert result.status == 1 and "c.yaml:1:" in result.err and "did you mean 'database'" in result.err
+
+
+def test_the_documentation_has_all_settings(bin_dir):
+    """After a change of settings: ringgate-control --help-settings goes to the end of the file."""
+    printed = run([f"{bin_dir}/ringgate-control", "--help-settings"]).ok().out
+    with open(os.path.join(CHECKOUT, "docs", "control-plane.md"), encoding="utf-8") as f:
+        assert f.read().endswith("-->\n\n" + printed)
 
 
 def test_on_a_unix_socket(bin_dir, tmp_path):
