@@ -18,9 +18,10 @@ struct publish_redis {
 	bool is_down; /* it was said so */
 };
 
-static int ask(struct publish_redis *p, redisReply **ret_reply, int argc, const char **argv)
+/* A command about a name. */
+static int ask(struct publish_redis *p, const char *name, redisReply **ret_reply, int argc, const char **argv)
 {
-	*ret_reply = redis_link_ask(p->link, argc, argv);
+	*ret_reply = redis_link_ask(p->link, name, argc, argv);
 	return *ret_reply ? 0 : -EIO;
 }
 
@@ -32,7 +33,7 @@ static int rev_is(struct publish_redis *p, const char *name, const char *version
 	/* MGET has no error for what is no string. */
 	const char *argv[2] = {"MGET", name};
 	redisReply *reply;
-	int rc = ask(p, &reply, 2, argv);
+	int rc = ask(p, name, &reply, 2, argv);
 
 	if (rc == 0 && reply->type == REDIS_REPLY_ARRAY && reply->elements == 1 &&
 	    reply->element[0]->type == REDIS_REPLY_STRING)
@@ -53,7 +54,7 @@ static int rev_set(struct publish_redis *p, const char *name, int64_t seq)
 	rc = rev_is(p, name, version);
 	if (rc != 0)
 		return rc < 0 ? rc : 0;
-	rc = ask(p, &reply, 5, argv);
+	rc = ask(p, name, &reply, 5, argv);
 	freeReplyObject(reply);
 	return rc;
 }
@@ -64,7 +65,7 @@ static int del(struct publish_redis *p, const char *name)
 {
 	const char *argv[2] = {"DEL", name};
 	redisReply *reply;
-	int rc = ask(p, &reply, 2, argv);
+	int rc = ask(p, name, &reply, 2, argv);
 
 	freeReplyObject(reply);
 	return rc;
@@ -77,7 +78,7 @@ static bool scan_is_good(const redisReply *r)
 }
 
 /* One step of SCAN: the names it found are deleted. 1: there is more, ret_cursor says where. */
-static int scan_step(struct publish_redis *p, const char *pattern, char cursor[24])
+static int scan_step(struct publish_redis *p, uint32_t server, const char *pattern, char cursor[24])
 {
 	char count[16];
 	const char *argv[6] = {"SCAN", cursor, "MATCH", pattern, "COUNT", count};
@@ -85,9 +86,8 @@ static int scan_step(struct publish_redis *p, const char *pattern, char cursor[2
 	int rc;
 
 	snprintf(count, sizeof(count), "%d", PUBLISH_SCAN_COUNT);
-	rc = ask(p, &reply, 6, argv);
-	if (rc == 0 && !scan_is_good(reply))
-		rc = -EPROTO;
+	reply = redis_link_ask_server(p->link, server, 6, argv);
+	rc = !reply ? -EIO : scan_is_good(reply) ? 0 : -EPROTO;
 	for (size_t i = 0; rc == 0 && i < reply->element[1]->elements; i++) {
 		const redisReply *name = reply->element[1]->element[i];
 
@@ -103,21 +103,31 @@ static int scan_step(struct publish_redis *p, const char *pattern, char cursor[2
 }
 
 /* What is not found in the time expires by itself, within a minute. */
+static int scan_server(struct publish_redis *p, uint32_t server, const char *pattern)
+{
+	char cursor[24] = "0";
+	int rc = 1;
+
+	for (int i = 0; rc > 0 && i < PUBLISH_SCAN_STEPS_MAX; i++)
+		rc = scan_step(p, server, pattern, cursor);
+	if (rc > 0)
+		log_event(LOG_WARN, "publish_scan", LOG_STR("pattern", pattern),
+			  LOG_STR("error", "too many names in this Redis: some grants live on until they expire"));
+	return rc < 0 ? rc : 0;
+}
+
 static int del_grants(struct publish_redis *p, const char *sandbox, const char *team, const char *user)
 {
 	struct grant pattern;
-	char name[RECORD_NAME_MAX], cursor[24] = "0";
-	int rc = 1;
+	char name[RECORD_NAME_MAX];
+	int rc = 0;
 
 	snprintf(pattern.team, sizeof(pattern.team), "%s", team);
 	snprintf(pattern.user, sizeof(pattern.user), "%s", user);
 	record_grant_name(sandbox, &pattern, name);
-	for (int i = 0; rc > 0 && i < PUBLISH_SCAN_STEPS_MAX; i++)
-		rc = scan_step(p, name, cursor);
-	if (rc > 0)
-		log_event(LOG_WARN, "publish_scan", LOG_STR("pattern", name),
-			  LOG_STR("error", "too many names in this Redis: some grants live on until they expire"));
-	return rc < 0 ? rc : 0;
+	for (uint32_t i = 0; rc == 0 && i < redis_link_server_count(p->link); i++)
+		rc = scan_server(p, i, name);
+	return rc;
 }
 
 /* --- changes --- */
@@ -182,10 +192,9 @@ static int op_look(struct publish_sink *s)
 	int rc = redis_link_open(p->link);
 
 	if (rc > 0)
-		log_event(LOG_INFO, "redis", LOG_STR("state", "up"), LOG_STR("server", redis_link_where(p->link)));
+		log_event(LOG_INFO, "redis", LOG_STR("state", "up"), LOG_STR("server", redis_link_state(p->link)));
 	else if (rc < 0 && !p->is_down)
-		log_event(LOG_WARN, "redis", LOG_STR("state", "down"), LOG_STR("server", redis_link_where(p->link)),
-			  LOG_STR("error", redis_link_why(p->link)));
+		log_event(LOG_WARN, "redis", LOG_STR("state", "down"), LOG_STR("error", redis_link_state(p->link)));
 	p->is_down = rc < 0;
 	return rc;
 }

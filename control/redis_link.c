@@ -3,308 +3,265 @@
  */
 #include "control/redis_link.h"
 
-#include "control/limits.h"
-#include "upstream/redis/target.h"
+#include "control/redis_conn.h"
+#include "upstream/redis/view.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <hiredis/hiredis.h>
-#include <hiredis/hiredis_ssl.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <openssl/x509v3.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/time.h>
-#include <time.h>
-
-#define WHY_MAX 160
 
 struct redis_link {
-	struct target target;
-	SSL_CTX *tls; /* NULL: none */
-	struct timeval connect_timeout, timeout;
-	uint32_t timeout_ms;
-	redisContext *context; /* NULL: closed */
-	char where[ENDPOINT_TEXT_MAX];
-	char why[WHY_MAX];
+	struct redis_conn_options options;
+	struct redis_conn *servers; /* CLUSTER_NODES_MAX of a Cluster, else one */
+	uint32_t count;
+	struct view *view; /* of a Cluster: whose places are those of servers; else NULL */
+	bool is_stale;     /* the view is to be asked for */
+	char state[ENDPOINT_TEXT_MAX + REDIS_WHY_MAX + 2];
 };
 
-/* --- ends --- */
-
-__attribute__((format(printf, 2, 3))) static void close_link(struct redis_link *l, const char *why, ...)
+const char *redis_link_state(const struct redis_link *l)
 {
-	va_list args;
-
-	va_start(args, why);
-	vsnprintf(l->why, sizeof(l->why), why, args);
-	va_end(args);
-	redisFree(l->context);
-	l->context = NULL;
-}
-
-const char *redis_link_why(const struct redis_link *l)
-{
-	return l->why;
-}
-
-const char *redis_link_where(const struct redis_link *l)
-{
-	return l->where;
+	return l->state;
 }
 
 /* --- commands --- */
 
-static uint64_t now_ms(void)
+static void note(struct redis_link *l, const struct redis_conn *c)
 {
-	struct timespec t;
+	char where[ENDPOINT_TEXT_MAX];
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
-static bool send_all(redisContext *c)
-{
-	int is_done = 0;
-
-	while (!is_done)
-		if (redisBufferWrite(c, &is_done) != REDIS_OK)
-			return false;
-	return true;
-}
-
-/* Whatever the server sends: neither more memory nor more time than this. NULL: why says it. */
-static redisReply *read_reply(struct redis_link *l, const char **ret_why)
-{
-	uint64_t deadline = now_ms() + l->timeout_ms;
-	size_t bytes = 0, before;
-	void *reply = NULL;
-
-	*ret_why = NULL;
-	while (redisGetReplyFromReader(l->context, &reply) == REDIS_OK && !reply && !*ret_why) {
-		before = l->context->reader->len;
-		if (redisBufferRead(l->context) != REDIS_OK)
-			break;
-		bytes += l->context->reader->len - before;
-		if (bytes > REDIS_REPLY_BYTES_MAX)
-			*ret_why = "a reply that is too long";
-		else if (now_ms() > deadline)
-			*ret_why = "a reply that does not end";
-	}
-	if (!reply && !*ret_why)
-		*ret_why = l->context->errstr;
-	return reply;
-}
-
-/* All errors are of a server that cannot serve us: what we say is not wrong by itself. */
-redisReply *redis_link_ask(struct redis_link *l, int argc, const char **argv)
-{
-	redisReply *reply = NULL;
-	const char *why;
-
-	if (!l->context)
-		return NULL;
-	if (redisAppendCommandArgv(l->context, argc, argv, NULL) != REDIS_OK || !send_all(l->context))
-		why = l->context->errstr;
+	endpoint_text(&c->endpoint, where);
+	if (c->context && !l->is_stale)
+		snprintf(l->state, sizeof(l->state), "%s", where);
 	else
-		reply = read_reply(l, &why);
-	if (!reply) {
-		close_link(l, "%s: %s", argv[0], why);
-		return NULL;
-	}
-	if (reply->type == REDIS_REPLY_ERROR) {
-		close_link(l, "%s: %.100s", argv[0], reply->str);
-		freeReplyObject(reply);
-		return NULL;
-	}
-	return reply;
+		snprintf(l->state, sizeof(l->state), "%s: %s", where, c->why);
 }
 
-static bool ask_nothing(struct redis_link *l, int argc, const char **argv)
+uint32_t redis_link_server_count(const struct redis_link *l)
 {
-	redisReply *reply = redis_link_ask(l, argc, argv);
-
-	freeReplyObject(reply);
-	return reply != NULL;
+	return l->count;
 }
 
-/* --- one connection --- */
-
-/* The peer must be who the URL names. hiredis takes the SSL where it succeeds. */
-static bool begin_tls(struct redis_link *l, const struct endpoint *e)
+redisReply *redis_link_ask_server(struct redis_link *l, uint32_t index, int argc, const char **argv)
 {
-	SSL *ssl = SSL_new(l->tls);
-	X509_VERIFY_PARAM *param = ssl ? SSL_get0_param(ssl) : NULL;
+	redisReply *reply;
 
-	if (!param ||
-	    (X509_VERIFY_PARAM_set1_ip_asc(param, e->host) != 1 &&
-	     (X509_VERIFY_PARAM_set1_host(param, e->host, 0) != 1 || SSL_set_tlsext_host_name(ssl, e->host) != 1))) {
-		SSL_free(ssl);
-		close_link(l, "no memory");
-		return false;
-	}
-	if (redisInitiateSSL(l->context, ssl) == REDIS_OK)
-		return true;
-	close_link(l, "TLS: %.100s", l->context->errstr);
-	ERR_clear_error();
-	return false;
+	ASSERT(index < l->count);
+	reply = redis_conn_ask(&l->servers[index], argc, argv);
+	if (reply)
+		return reply;
+	/* A lost master or a slot that moved: either way the Cluster knows better than we. */
+	l->is_stale = l->view != NULL;
+	note(l, &l->servers[index]);
+	return NULL;
 }
 
-static bool connect_to(struct redis_link *l, const struct endpoint *e)
+redisReply *redis_link_ask(struct redis_link *l, const char *name, int argc, const char **argv)
 {
-	redisOptions o = {.connect_timeout = &l->connect_timeout, .command_timeout = &l->timeout};
+	uint8_t place = l->view ? l->view->slots[slot_of(bytes_str(name))] : 1;
 
-	endpoint_text(e, l->where);
-	if (e->port == 0)
-		REDIS_OPTIONS_SET_UNIX(&o, e->host);
-	else
-		REDIS_OPTIONS_SET_TCP(&o, e->host, e->port);
-	l->context = redisConnectWithOptions(&o);
-	if (!l->context || l->context->err) {
-		close_link(l, "%s", l->context ? l->context->errstr : "no memory");
-		return false;
-	}
-	(void)fcntl(l->context->fd, F_SETFD, FD_CLOEXEC);
-	/* hiredis takes memory as an array's head says. */
-	l->context->reader->maxelements = REDIS_REPLY_ELEMENTS_MAX;
-	/* A socket of this machine needs none. */
-	return !l->tls || e->port == 0 || begin_tls(l, e);
+	if (place > 0)
+		return redis_link_ask_server(l, place - 1u, argc, argv);
+	l->is_stale = true;
+	snprintf(l->state, sizeof(l->state), "the Cluster has a slot that is nobody's");
+	return NULL;
 }
 
-static bool log_in(struct redis_link *l)
-{
-	const struct target *t = &l->target;
-	const char *argv[3] = {"AUTH", t->user, t->password};
-
-	if (!t->password[0] && !t->user[0])
-		return true;
-	if (t->user[0])
-		return ask_nothing(l, 3, argv);
-	argv[1] = t->password;
-	return ask_nothing(l, 2, argv);
-}
-
-static bool select_db(struct redis_link *l)
-{
-	char number[16];
-	const char *argv[2] = {"SELECT", number};
-
-	snprintf(number, sizeof(number), "%u", l->target.db);
-	return l->target.db == 0 || ask_nothing(l, 2, argv);
-}
-
-/* After a failover the old master may answer still. */
-static bool is_master(struct redis_link *l)
-{
-	const char *argv[1] = {"ROLE"};
-	redisReply *reply = redis_link_ask(l, 1, argv);
-	bool yes = reply && reply->type == REDIS_REPLY_ARRAY && reply->elements > 0 &&
-		   reply->element[0]->type == REDIS_REPLY_STRING && strcmp(reply->element[0]->str, "master") == 0;
-
-	freeReplyObject(reply);
-	if (reply && !yes)
-		close_link(l, "it is no master");
-	return yes;
-}
-
-static bool open_server(struct redis_link *l, const struct endpoint *e)
-{
-	return connect_to(l, e) && log_in(l) && select_db(l) && is_master(l);
-}
-
-/* --- Sentinels --- */
+/* --- one server, or the one that Sentinels name --- */
 
 /* What one Sentinel says of the master's address. */
 static bool sentinel_ask(struct redis_link *l, const struct endpoint *sentinel, struct endpoint *ret_master)
 {
-	const char *argv[3] = {"SENTINEL", "GET-MASTER-ADDR-BY-NAME", l->target.master};
-	redisReply *reply;
-	bool is_good;
+	const char *argv[3] = {"SENTINEL", "GET-MASTER-ADDR-BY-NAME", l->options.target.master};
+	struct redis_conn c = {0};
+	redisReply *reply = NULL;
+	bool is_good = false;
 
-	if (!connect_to(l, sentinel) || !log_in(l))
-		return false;
-	reply = redis_link_ask(l, 3, argv);
-	is_good = reply && reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
-		  reply->element[0]->type == REDIS_REPLY_STRING && reply->element[1]->type == REDIS_REPLY_STRING &&
-		  endpoint_set(ret_master, bytes_of(reply->element[0]->str, reply->element[0]->len),
-			       strtoull(reply->element[1]->str, NULL, 10));
+	if (redis_conn_open(&c, &l->options, sentinel, REDIS_SENTINEL))
+		reply = redis_conn_ask(&c, 3, argv);
+	if (reply) {
+		is_good = reply_is_array(reply, 2) &&
+			  endpoint_set(ret_master, reply_bytes(reply->element[0]),
+				       strtoull(reply->element[1]->str ? reply->element[1]->str : "", NULL, 10));
+		snprintf(c.why, sizeof(c.why), "this Sentinel knows no such master");
+	}
 	freeReplyObject(reply);
-	if (is_good || reply)
-		close_link(l, "%s", is_good ? "" : "this Sentinel knows no such master");
+	redis_conn_close(&c);
+	if (!is_good)
+		note(l, &c);
 	return is_good;
 }
 
-static bool open_by_sentinels(struct redis_link *l)
+static bool find_master(struct redis_link *l, struct endpoint *ret_master)
 {
-	struct endpoint master;
+	const struct target *t = &l->options.target;
 
-	for (uint32_t i = 0; i < l->target.endpoint_count; i++)
-		if (sentinel_ask(l, &l->target.endpoints[i], &master))
-			return open_server(l, &master);
+	if (t->kind == TARGET_SERVER) {
+		*ret_master = t->endpoints[0];
+		return true;
+	}
+	for (uint32_t i = 0; i < t->endpoint_count; i++)
+		if (sentinel_ask(l, &t->endpoints[i], ret_master))
+			return true;
 	return false;
+}
+
+/* --- a Cluster --- */
+
+static bool view_ask(struct redis_link *l, const struct endpoint *e, struct view *v)
+{
+	const char *argv[2] = {"CLUSTER", "SLOTS"};
+	struct redis_conn c = {0};
+	redisReply *reply = NULL;
+	int rc = -EIO;
+
+	if (redis_conn_open(&c, &l->options, e, REDIS_ANY))
+		reply = redis_conn_ask(&c, 2, argv);
+	if (reply) {
+		rc = view_take(v, reply, e);
+		snprintf(c.why, sizeof(c.why), "CLUSTER SLOTS: an answer that makes no sense");
+	}
+	freeReplyObject(reply);
+	redis_conn_close(&c);
+	if (rc < 0)
+		note(l, &c);
+	return rc == 0;
+}
+
+/* Connections to masters that are still such go on. */
+static void view_apply(struct redis_link *l, const struct view *v)
+{
+	struct redis_conn *old = l->servers;
+	uint32_t old_count = l->count;
+
+	l->servers = calloc(CLUSTER_NODES_MAX, sizeof(*l->servers));
+	if (!l->servers) {
+		l->servers = old;
+		return;
+	}
+	l->count = v->count;
+	for (uint32_t i = 0; i < v->count; i++) {
+		l->servers[i].endpoint = v->masters[i];
+		for (uint32_t k = 0; k < old_count; k++)
+			if (old[k].context && endpoint_is_same(&old[k].endpoint, &v->masters[i])) {
+				l->servers[i] = old[k];
+				old[k].context = NULL;
+			}
+	}
+	for (uint32_t k = 0; k < old_count; k++)
+		redis_conn_close(&old[k]);
+	free(old);
+	*l->view = *v;
+	l->is_stale = false;
+}
+
+/* Seeds first, then the masters that are known. */
+static bool view_find(struct redis_link *l)
+{
+	const struct target *t = &l->options.target;
+	struct view *v = calloc(1, sizeof(*v));
+	bool is_found = false;
+
+	for (uint32_t i = 0; v && !is_found && i < t->endpoint_count; i++)
+		is_found = view_ask(l, &t->endpoints[i], v);
+	for (uint32_t i = 0; v && !is_found && i < l->count; i++) {
+		memset(v, 0, sizeof(*v));
+		is_found = view_ask(l, &l->servers[i].endpoint, v);
+	}
+	if (is_found)
+		view_apply(l, v);
+	free(v);
+	return is_found && !l->is_stale;
 }
 
 /* --- all of it --- */
 
-int redis_link_open(struct redis_link *l)
+/* As redis_link_open. */
+static int server_open(struct redis_link *l, struct redis_conn *c)
 {
 	const char *ping[1] = {"PING"};
+	redisReply *reply = redis_conn_ask(c, 1, ping);
+	struct endpoint e = c->endpoint;
+	int rc = -ENOTCONN;
 
-	if (l->context && ask_nothing(l, 1, ping))
+	freeReplyObject(reply);
+	if (reply)
 		return 0;
 	/* A connection that ended while nothing was asked is no failure: the next one counts. */
-	if (l->target.kind == TARGET_SENTINELS ? open_by_sentinels(l) : open_server(l, &l->target.endpoints[0]))
-		return 1;
-	return -ENOTCONN;
+	if (!l->view && !find_master(l, &e))
+		return rc;
+	if (redis_conn_open(c, &l->options, &e, REDIS_MASTER))
+		rc = 1;
+	else
+		l->is_stale = l->view != NULL;
+	note(l, c);
+	return rc;
 }
 
-static int make_tls(struct redis_link *l, const char *ca_file, char ret_error[256])
+int redis_link_open(struct redis_link *l)
 {
-	l->tls = SSL_CTX_new(TLS_client_method());
-	if (!l->tls) {
+	int rc = 0, one;
+
+	if (l->is_stale && !view_find(l))
+		return -ENOTCONN;
+	for (uint32_t i = 0; rc >= 0 && i < l->count; i++) {
+		one = server_open(l, &l->servers[i]);
+		rc = one != 0 ? one : rc;
+	}
+	return rc;
+}
+
+static int make_tls(struct redis_conn_options *o, const char *ca_file, char ret_error[256])
+{
+	o->tls = SSL_CTX_new(TLS_client_method());
+	if (!o->tls) {
 		snprintf(ret_error, 256, "redis: TLS does not start");
 		return -ENOMEM;
 	}
-	SSL_CTX_set_min_proto_version(l->tls, TLS1_2_VERSION);
-	SSL_CTX_set_verify(l->tls, SSL_VERIFY_PEER, NULL);
-	if ((ca_file ? SSL_CTX_load_verify_locations(l->tls, ca_file, NULL)
-		     : SSL_CTX_set_default_verify_paths(l->tls)) == 1)
+	SSL_CTX_set_min_proto_version(o->tls, TLS1_2_VERSION);
+	SSL_CTX_set_verify(o->tls, SSL_VERIFY_PEER, NULL);
+	if ((ca_file ? SSL_CTX_load_verify_locations(o->tls, ca_file, NULL)
+		     : SSL_CTX_set_default_verify_paths(o->tls)) == 1)
 		return 0;
 	snprintf(ret_error, 256, "redis: no certificates in %.150s", ca_file ? ca_file : "the system's place");
 	ERR_clear_error();
 	return -EINVAL;
 }
 
-static struct timeval time_of(uint32_t ms)
+/* The first place of a Cluster is nobody's until the view is there. */
+static int make_places(struct redis_link *l)
 {
-	return (struct timeval){.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+	bool is_cluster = l->options.target.kind == TARGET_CLUSTER;
+
+	l->servers = calloc(1, sizeof(*l->servers));
+	l->view = is_cluster ? calloc(1, sizeof(*l->view)) : NULL;
+	l->count = is_cluster ? 0 : 1;
+	l->is_stale = is_cluster;
+	return !l->servers || (is_cluster && !l->view) ? -ENOMEM : 0;
 }
 
 int redis_link_new(const struct redis_link_options *o, struct redis_link **ret_link, char ret_error[256])
 {
 	struct redis_link *l = calloc(1, sizeof(*l));
-	int rc;
+	int rc = l ? 0 : -ENOMEM;
 
-	if (!l) {
-		snprintf(ret_error, 256, "no memory");
-		return -ENOMEM;
-	}
-	rc = target_parse(o->url, &l->target, ret_error);
-	if (rc == 0 && l->target.kind == TARGET_CLUSTER) {
-		snprintf(ret_error, 256,
-			 "a Redis Cluster is not told of changes by this control plane: name one server or Sentinels");
-		rc = -ENOTSUP;
-	}
+	snprintf(ret_error, 256, "no memory");
+	if (rc == 0)
+		rc = target_parse(o->url, &l->options.target, ret_error);
 	if (rc == 0 && o->password_file)
-		rc = target_load_password(&l->target, o->password_file, ret_error);
-	if (rc == 0 && l->target.is_tls)
-		rc = make_tls(l, o->ca_file, ret_error);
-	l->connect_timeout = time_of(o->connect_timeout_ms);
-	l->timeout = time_of(o->timeout_ms);
-	l->timeout_ms = o->timeout_ms;
+		rc = target_load_password(&l->options.target, o->password_file, ret_error);
+	if (rc == 0 && l->options.target.is_tls)
+		rc = make_tls(&l->options, o->ca_file, ret_error);
+	if (rc == 0)
+		rc = make_places(l);
 	if (rc < 0) {
 		redis_link_free(l);
 		return rc;
 	}
+	l->options.connect_timeout_ms = o->connect_timeout_ms;
+	l->options.timeout_ms = o->timeout_ms;
 	*ret_link = l;
 	return 0;
 }
@@ -313,8 +270,11 @@ void redis_link_free(struct redis_link *l)
 {
 	if (!l)
 		return;
-	redisFree(l->context);
-	SSL_CTX_free(l->tls);
-	target_wipe(&l->target);
+	for (uint32_t i = 0; i < l->count; i++)
+		redis_conn_close(&l->servers[i]);
+	free(l->servers);
+	free(l->view);
+	SSL_CTX_free(l->options.tls);
+	target_wipe(&l->options.target);
 	free(l);
 }

@@ -1,10 +1,10 @@
 /*
- * control/redis_link.h - a connection to the shared cache that may block: one server, or the master that Sentinels name.
+ * control/redis_link.h - the shared cache, spoken to by a thread that may block: one server, the master that Sentinels name, or the
+ * masters of a Cluster.
  *
- * Not a Cluster: redis_link_new says so. hiredis does the talking; TLS by OpenSSL, with the server's name checked.
- * A connection that failed is made anew at the next redis_link_open, wherever the Sentinels or the name lead then.
+ * What failed is connected to anew at the next redis_link_open, wherever names, Sentinels or the Cluster lead then.
  *
- * Owner:  the caller. Thread: one at a time; every call may wait for its timeouts.
+ * Owner:  the caller. Thread: one at a time; every call may wait for its timeouts, a Cluster's for those of each master.
  */
 #ifndef CONTROL_REDIS_LINK_H
 #define CONTROL_REDIS_LINK_H
@@ -28,14 +28,20 @@ struct redis_link_options {
 MUST_USE int redis_link_new(const struct redis_link_options *o, struct redis_link **ret_link, char ret_error[256]);
 void redis_link_free(struct redis_link *l);
 
-/* 0: it was open, and answers; 1: it is open anew, so the server may have forgotten anything; negative errno: away. */
+/* 0: all servers were open, and answer; 1: one is open anew, so it may have forgotten anything; negative errno: one is away. */
 MUST_USE int redis_link_open(struct redis_link *l);
 
-/* The reply to a command, to be freed with freeReplyObject; NULL: closed, because of an error of the connection or of the server. */
-MUST_USE struct redisReply *redis_link_ask(struct redis_link *l, int argc, const char **argv);
+/*
+ * The reply to a command about this name, to be freed with freeReplyObject. NULL: an error of the connection or of the server; then
+ * redis_link_open comes before the next.
+ */
+MUST_USE struct redisReply *redis_link_ask(struct redis_link *l, const char *name, int argc, const char **argv);
 
-/* Why it was closed last: a few words. And where it is or was connected. */
-const char *redis_link_why(const struct redis_link *l);
-const char *redis_link_where(const struct redis_link *l);
+/* The same to each server in turn. */
+uint32_t redis_link_server_count(const struct redis_link *l);
+MUST_USE struct redisReply *redis_link_ask_server(struct redis_link *l, uint32_t index, int argc, const char **argv);
+
+/* Where something failed last, or the first server, and why: "127.0.0.1:6379: Connection refused". */
+const char *redis_link_state(const struct redis_link *l);
 
 #endif

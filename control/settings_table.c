@@ -86,7 +86,8 @@ static const struct setting settings[] = {
 	 .initial_shown = "none",
 	 .help = "The gateways' cache, which is told of each change: redis://[USER:PASSWORD@]HOST[:PORT][/DB], "
 		 "rediss:// "
-		 "(TLS), unix:/PATH, sentinel://[...@]HOST:PORT,HOST:PORT/NAME, sentinels://. A Cluster is not told."},
+		 "(TLS), unix:/PATH, sentinel://[...@]HOST:PORT,HOST:PORT/NAME, sentinels://, cluster://, "
+		 "clusters://."},
 	{"redis.password_file", TEXT(redis.password_file, is_path_or_empty), .unit = "a file", .initial = "",
 	 .initial_shown = "none", .help = "The password, in place of one in the URL."},
 	{"redis.ca_file", TEXT(redis.ca_file, is_path_or_empty), .unit = "a file", .initial = "",

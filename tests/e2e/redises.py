@@ -34,7 +34,7 @@ class Redis:
         self.tls_port = free_port() if tls else None
         self.password = password
         self.tls = tls
-        self.arguments = list(arguments)
+        self.arguments = list(arguments)  # more lines of its configuration
         self.sentinel_of = sentinel_of  # of which Redis; this one is a Sentinel then
 
     def config(self):
@@ -51,7 +51,7 @@ class Redis:
             lines += [f"tls-port {self.tls_port}", f"tls-cert-file {self.tls}/server.crt",
                       f"tls-key-file {self.tls}/server.key", f"tls-ca-cert-file {self.tls}/ca.crt",
                       "tls-auth-clients no"]
-        return "\n".join(lines) + "\n"
+        return "\n".join([*lines, *self.arguments]) + "\n"
 
     def start(self):
         path = os.path.join(self.folder, "redis.conf")
@@ -60,7 +60,7 @@ class Redis:
                 f.write(self.config())
         if os.path.exists(self.socket):
             os.unlink(self.socket)  # Of one that was killed.
-        argv = [self.program, path, *self.arguments]
+        argv = [self.program, path]
         if self.sentinel_of:
             argv.append("--sentinel")
         with open(self.log_path, "ab") as log:
@@ -73,7 +73,7 @@ class Redis:
 
     def cli(self, *words, check=True):
         """The answer to one command, as redis-cli shows it to a script."""
-        env = dict(os.environ, REDISCLI_AUTH=self.password or "")
+        env = dict(os.environ, REDISCLI_AUTH=self.password) if self.password else None
         done = run([self.cli_program, "-s", self.socket, *words], env=env)
         assert done.status == 0 or not check, done
         return done.out.strip()
@@ -120,6 +120,51 @@ class Redis:
     def stop(self):
         self.end()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+class Cluster:
+    """Three masters, a third of the slots each, without replicas."""
+
+    def __init__(self):
+        self.servers = [Redis(arguments=["cluster-enabled yes", f"cluster-port {free_port()}",
+                                         "cluster-node-timeout 2000"]) for _ in range(3)]
+
+    def start(self):
+        for i, server in enumerate(self.servers):
+            server.start()
+            server.cli("CLUSTER", "ADDSLOTSRANGE", str(i * 16384 // 3), str((i + 1) * 16384 // 3 - 1))
+        first = self.servers[0]
+        bus = first.arguments[1].split()[1]
+        for server in self.servers[1:]:
+            assert server.cli("CLUSTER", "MEET", "127.0.0.1", str(first.port), bus) == "OK"
+        wait_until(lambda: all("cluster_state:ok" in s.cli("CLUSTER", "INFO")
+                               and "cluster_known_nodes:3" in s.cli("CLUSTER", "INFO") for s in self.servers),
+                   "the Cluster's agreement", 30)
+        return self
+
+    def of(self, name):
+        """The server that has this name."""
+        slot = int(self.servers[0].cli("CLUSTER", "KEYSLOT", name))
+        return next(s for i, s in enumerate(self.servers)
+                    if i * 16384 // 3 <= slot < (i + 1) * 16384 // 3)
+
+    @property
+    def url(self):
+        return "cluster://" + ",".join(f"127.0.0.1:{s.port}" for s in self.servers[:2])
+
+    def stop(self):
+        for server in self.servers:
+            server.stop()
 
     def __enter__(self):
         try:

@@ -7,7 +7,7 @@ import pytest
 
 import keys
 from controls import Control
-from redises import Redis, find_program
+from redises import Cluster, Redis, find_program
 from regions import run
 from waiting import stays_true, wait_until
 
@@ -49,7 +49,8 @@ def delete_key(control, id_):
 
 def revision(redis, name):
     """What stands under rg:rev:NAME, as a number; 0 for nothing."""
-    return int(redis.cli("GET", f"rg:rev:{name}") or 0)
+    text = redis.cli("GET", f"rg:rev:{name}", check=False)
+    return int(text) if text.isdigit() else 0
 
 
 def import_sandbox(control, state="running"):
@@ -258,19 +259,67 @@ def test_sentinels_and_a_failover(start, key):
             print_, id_ = add_key(control, key)
             before = told(first, f"key:{print_}")
             first.kill()
-            wait_until(lambda: "role:master" in second.cli("INFO", "replication"), "the failover", 40)
+            wait_until(lambda: "role:master" in second.cli("INFO", "replication", check=False), "the failover", 40)
             delete_key(control, id_)
             told(second, f"key:{print_}", before, seconds=20)
 
 
-def test_a_cluster_is_refused_and_so_is_nonsense(bin_dir):
-    for url, words in (("cluster://127.0.0.1:7000", "Cluster"), ("http://127.0.0.1", "starts with none of")):
-        control = Control(bin_dir, settings=[f"redis.url={url}"])
-        try:
-            done = control.command("serve")
-            assert done.status == 1 and words in done.err, done
-        finally:
-            control.stop()
+def test_a_cluster(start):
+    with Cluster() as cluster:
+        control = start(cluster)
+        for _ in range(6):
+            print_, id_ = add_key(control, keys.Ed25519().line)
+            revision_name, name = f"key:{print_}", f"rg:key:{print_}"
+            first = told(cluster.of(f"rg:rev:{revision_name}"), revision_name)
+            cluster.of(name).cli("SET", name, "filled by a gateway")
+            delete_key(control, id_)
+            wait_until(lambda: cluster.of(name).cli("EXISTS", name) == "0", "the deletion")
+            told(cluster.of(f"rg:rev:{revision_name}"), revision_name, first)
+        grants = [f"rg:grant:rs-{i}:blue:alice" for i in range(30)]
+        for name in grants:
+            cluster.of(name).cli("SET", name, "filled by a gateway")
+        assert {cluster.of(name) for name in grants} == set(cluster.servers), "they are everywhere"
+        control.tell("member", "remove", "--user", "alice", "--team", "blue")
+        wait_until(lambda: not any(cluster.of(name).cli("EXISTS", name) == "1" for name in grants), "the deletions")
+
+
+def test_slots_of_a_cluster_that_move(start):
+    with Cluster() as cluster:
+        control = start(cluster)
+        wait_until(lambda: "event=redis state=up" in control.log(), "the connections")
+        one, two, _ = cluster.servers
+        key = next(key for key in (keys.Ed25519() for _ in range(1000))
+                   if cluster.of(f"rg:rev:key:{key.fingerprint}") is one)
+        slot = one.cli("CLUSTER", "KEYSLOT", f"rg:rev:key:{key.fingerprint}")
+        for server in cluster.servers:
+            assert server.cli("CLUSTER", "SETSLOT", slot, "NODE", two.cli("CLUSTER", "MYID")) == "OK"
+        add_key(control, key.line)
+        told(two, f"key:{key.fingerprint}")
+        # All connections were good: nothing had to be told again, nobody was said to be away.
+        assert "event=redis state=down" not in control.log()
+
+
+def test_a_master_of_a_cluster_that_is_away(start):
+    with Cluster() as cluster:
+        control = start(cluster)
+        wait_until(lambda: "event=redis state=up" in control.log(), "the connections")
+        last = cluster.servers[2]
+        key = next(key for key in (keys.Ed25519() for _ in range(1000))
+                   if cluster.of(f"rg:rev:key:{key.fingerprint}") is last)
+        last.kill()
+        add_key(control, key.line)
+        wait_until(lambda: "event=redis state=down" in control.log(), "a word in the log")
+        last.start()
+        told(last, f"key:{key.fingerprint}", seconds=20)
+
+
+def test_nonsense_ends_the_start(bin_dir):
+    control = Control(bin_dir, settings=["redis.url=http://127.0.0.1"])
+    try:
+        done = control.command("serve")
+        assert done.status == 1 and "starts with none of" in done.err, done
+    finally:
+        control.stop()
 
 
 def test_without_redis_nothing_is_said(bin_dir, key):
