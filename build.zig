@@ -213,7 +213,15 @@ const Tree = struct {
     /// The module of an executable: ASan's runtime has to be its first library.
     fn programModule(t: Tree) *std.Build.Module {
         const m = t.ownModule();
-        if (t.o.asan) m.addObjectFile(.{ .cwd_relative = asanRuntime(t.b) });
+        if (!t.o.asan) return m;
+        m.addObjectFile(.{ .cwd_relative = asanRuntime(t.b) });
+        // And has to begin before any library's constructors, as gcc's libasan_preinit.o makes it: p11-kit's (under libcurl)
+        // calls malloc with glibc's locale lock held, and ASan's beginning there takes it again and breaks it. Then exit hangs.
+        m.addCSourceFile(.{ .file = t.b.addWriteFiles().add("asan_preinit.c",
+            \\void __asan_init(void);
+            \\__attribute__((section(".preinit_array"), used)) static void (*const begin)(void) = __asan_init;
+            \\
+        ) });
         return m;
     }
 
