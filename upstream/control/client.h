@@ -15,7 +15,7 @@
  * Owner:  one thread makes the client and everything else here runs on it. Calls are embedded in the asker, zeroed before the
  *         first use, and belong to the client from the asking until on_done, which never comes inside the call that asks.
  *         on_done may ask again, cancel other calls and free the client.
- * Life:   control_client_free ends all calls without on_done; the client is gone when on_freed comes, from the ring.
+ * Life:   control_client_free ends all calls without on_done; the client is gone when on_freed comes.
  * Thread: the ring's. libcurl resolves names on threads that it starts for this.
  */
 #ifndef UPSTREAM_CONTROL_CLIENT_H
@@ -42,14 +42,17 @@ struct control_options {
 	uint32_t connection_count; /* at most, kept alive; those of calls that may be held back come on top */
 	/* The breaker's state has changed; for logs and status. May not free the client. NULL: nobody wants to know. */
 	void (*on_state)(void *owner, bool is_up, const char *why);
-	/* After control_client_free, from the ring's loop: nothing is in flight any more. NULL: nobody wants to know. */
+	/*
+	 * After control_client_free, from the ring's loop: nothing is in flight any more. Inside that call when nothing was. NULL:
+	 * nobody wants to know.
+	 */
 	void (*on_freed)(void *owner);
 	void *owner;
 };
 
 enum control_result {
 	CONTROL_OK,
-	CONTROL_NOT_FOUND,   /* 404; a key without any grant */
+	CONTROL_NOT_FOUND,   /* 404; a key without any grant; of changes: there is no feed */
 	CONTROL_FORBIDDEN,   /* 403 */
 	CONTROL_WAKING,      /* 503, "sandbox is waking up": its resume has been asked for */
 	CONTROL_UNAVAILABLE, /* 503, any other: the sandbox is not to be had, reason says why */
@@ -71,7 +74,7 @@ struct control_call {
 	struct control_slot *slot; /* the transfer, while there is one */
 	struct list node;          /* in the queue of those that are in the same state */
 	struct timer deadline, again;
-	uint64_t asked_us, tried_us;
+	uint64_t asked_us, tried_us, until_us;
 };
 
 struct control_key_call {
@@ -119,12 +122,9 @@ struct control_change {
 
 struct control_changes_call {
 	struct control_call call;
-	uint64_t since;
+	uint64_t since; /* 0: only says where the feed is */
 	uint32_t wait_s;
-	/*
-	 * The answer to CONTROL_OK; the list is the client's and valid during on_done. To CONTROL_TOO_OLD next is where to go on, once
-	 * everything was asked for again, if the answer tells; else 0.
-	 */
+	/* The answer to CONTROL_OK; the list is the client's and valid during on_done. */
 	uint64_t next;
 	const struct control_change *changes;
 	uint32_t change_count;
@@ -147,7 +147,9 @@ void control_cancel(struct control_client *c, struct control_call *call);
 
 struct control_stats {
 	bool is_up;
-	uint64_t calls, retries, failures, rejected; /* rejected: by the breaker */
+	uint64_t calls, retries;
+	uint64_t failures; /* calls that ended with CONTROL_FAILED */
+	uint64_t rejected; /* those of them that the breaker refused */
 	uint32_t in_flight;
 };
 
