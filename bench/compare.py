@@ -29,8 +29,18 @@ import tempfile
 
 from meters import Cgroups
 from report import Report
-from scenarios import SCENARIOS, Altered, Bench
+from loads import LOADS, Loads
+from scenarios import SCENARIOS as COPIES, Altered, Bench as Copies
 from servers import CHECKOUT, Ringgate, Sshd, Trouble, say
+
+
+SCENARIOS = {**COPIES, **LOADS}
+# Those that do not run unless they are named: ringbench measures the same better.
+SUPERSEDED = ("echo", "echo-load", "connect", "idle-memory")
+
+
+class Bench(Copies, Loads):
+    """Both kinds of scenarios on the same targets."""
 
 
 def size_of(text):
@@ -79,11 +89,20 @@ def parse_arguments(argv):
     add("--idle-bytes", type=size_of, default=size_of("10M"), help="each way (default 10M)")
     add("--idle-parallel", type=int, default=8, help="sessions that move at once (default 8)")
     add("--idle-limit-s", type=float, default=300, help="for one session's bytes (default 300)")
+    add("--logins", type=int, default=400, help="of logins, one repetition (default 400)")
+    add("--commands", type=int, default=1000, help="of commands, one repetition (default 1000)")
+    add("--key-interval-ms", type=int, default=2, help="of keys, between keystrokes (default 2)")
+    add("--parallel", type=int, default=20, help="downloads of parallel (default 20)")
+    add("--parallel-size", type=size_of, default=size_of("1G"), help="of each of them (default 1G)")
+    add("--distance-size", type=size_of, default=size_of("512M"), help="of distance (default 512M)")
+    add("--round-trips", type=lambda text: [int(word) for word in text.split(",")], default=[50, 100, 150],
+        metavar="LIST", help="of distance, in ms (default 50,100,150)")
     add("--rest", type=float, default=40, help="seconds before memory is read (default 40)")
     add("--json", metavar="FILE", help="write all runs there")
     options = parser.parse_args(argv)
     options.ciphers = [name for name in options.ciphers.split(",") if name]
-    options.scenarios = options.only.split(",") if options.only else list(SCENARIOS)
+    options.scenarios = options.only.split(",") if options.only else [
+        name for name in SCENARIOS if name not in SUPERSEDED]
     unknown = [name for name in options.scenarios if name not in SCENARIOS]
     if unknown:
         parser.error(f"no scenario {', '.join(unknown)}; there are: {', '.join(SCENARIOS)}")
@@ -215,7 +234,7 @@ def main(argv):
             report.agreed(target.name, agreed)
             say(f"{target.name}: {agreed}")
         # Memory last: those scenarios have servers of their own.
-        is_memory = ("transfer-memory", "idle-memory")
+        is_memory = ("transfer-memory", "idle-memory", "idle")
         for name in [n for n in options.scenarios if n not in is_memory]:
             if not run_scenario(bench, name):
                 status = 1

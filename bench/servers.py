@@ -98,6 +98,7 @@ class Target:
         self.host = host
         self.port = port
         self.user = user
+        self.identity = identity
         self.meters = []
         self.programs = {}  # Of each meter: whose memory counts, commands of users do not.
         self.at_rest = {}
