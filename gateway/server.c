@@ -20,6 +20,7 @@
 
 /* Handshakes cost a millisecond of CPU each; the sessions' keystrokes go first. */
 #define HANDSHAKE_NICE 5
+#define WORKER_NICE (-10)
 
 struct worker *server_pick_worker(struct server *s)
 {
@@ -59,12 +60,28 @@ static void *handshaker_main(void *arg)
 	return NULL;
 }
 
+/*
+ * Workers go before what else runs here: a keystroke waits for them. Threads of a session (setsid) are scheduled as one
+ * group where the kernel does that, so the group is raised, too. Without CAP_SYS_NICE all stays as it is. sched(7)
+ */
+static void worker_raise_priority(void)
+{
+	FILE *group = fopen("/proc/self/autogroup", "w");
+
+	(void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), WORKER_NICE);
+	if (!group)
+		return;
+	(void)fprintf(group, "%d", WORKER_NICE);
+	(void)fclose(group);
+}
+
 static void *worker_main(void *arg)
 {
 	struct worker *w = arg;
 	int rc;
 
 	name_thread("worker");
+	worker_raise_priority();
 	rc = ring_run(w->ring);
 	if (rc < 0)
 		log_event(LOG_ERROR, "ring", LOG_STR("thread", "worker"), LOG_STR("error", strerror(-rc)));

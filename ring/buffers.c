@@ -9,11 +9,8 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#define GROUP 0
-
-int buffers_init(struct ring *r, uint32_t count, uint32_t each_bytes)
+int buffers_init(struct ring *r, struct recv_buffers *b, uint16_t group, uint32_t count, uint32_t each_bytes)
 {
-	struct recv_buffers *b = &r->buffers;
 	size_t bytes = (size_t)count * each_bytes;
 	int err = 0;
 	void *memory;
@@ -22,7 +19,7 @@ int buffers_init(struct ring *r, uint32_t count, uint32_t each_bytes)
 	memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
-	b->ring = io_uring_setup_buf_ring(&r->uring, count, GROUP, 0, &err);
+	b->ring = io_uring_setup_buf_ring(&r->uring, count, group, 0, &err);
 	if (!b->ring) {
 		(void)munmap(memory, bytes);
 		return err == -EINVAL ? -EOPNOTSUPP : err;
@@ -31,16 +28,15 @@ int buffers_init(struct ring *r, uint32_t count, uint32_t each_bytes)
 	b->memory_bytes = bytes;
 	b->count = count;
 	b->each_bytes = each_bytes;
+	b->group = group;
 	for (uint32_t id = 0; id < count; id++)
 		buffers_return(b, id);
 	buffers_publish(b);
 	return 0;
 }
 
-void buffers_deinit(struct ring *r)
+void buffers_deinit(struct recv_buffers *b)
 {
-	struct recv_buffers *b = &r->buffers;
-
 	/* The registration ends with the ring's descriptor; only the thread that ran the ring could end it earlier. */
 	if (b->ring)
 		(void)munmap(b->ring, b->count * sizeof(struct io_uring_buf));

@@ -34,6 +34,7 @@ enum op {
 #define OP_MASK (RING_OWNER_ALIGN - 1ULL)
 
 /* Values of user_data with OP_RING. */
+#define TAG_NONE 0           /* it was handled out of its turn */
 #define TAG_WAKE (1ULL << 4) /* the eventfd was read */
 #define TAG_MAIL (2ULL << 4) /* another ring's MSG_RING */
 
@@ -44,6 +45,7 @@ struct recv_buffers {
 	size_t memory_bytes;
 	uint32_t count, each_bytes;
 	uint32_t returned_count; /* added, not yet published */
+	uint16_t group;
 };
 
 /*
@@ -68,8 +70,10 @@ struct ring {
 	pthread_t thread;
 	struct wheel wheel;
 	struct list deferred;
-	struct list starved; /* streams that wait for a recv buffer */
+	struct list starved; /* streams that wait for a recv buffer, light ones first */
 	struct recv_buffers buffers;
+	struct recv_buffers light_buffers; /* count 0: there are none */
+	uint32_t scan;                     /* number of the look at the completion queue at hand */
 	struct chunk_pool pool;
 	struct ring_stats stats;
 	union sqe_args *args;
@@ -95,8 +99,8 @@ void ring_cancel(struct ring *r, uint64_t target, uint64_t tag);
 void ring_check_thread(const struct ring *r);
 void ring_read_clock(struct ring *r);
 
-MUST_USE int buffers_init(struct ring *r, uint32_t count, uint32_t each_bytes);
-void buffers_deinit(struct ring *r);
+MUST_USE int buffers_init(struct ring *r, struct recv_buffers *b, uint16_t group, uint32_t count, uint32_t each_bytes);
+void buffers_deinit(struct recv_buffers *b);
 static inline uint8_t *buffers_at(const struct recv_buffers *b, uint32_t id)
 {
 	return b->memory + (size_t)id * b->each_bytes;
@@ -109,12 +113,14 @@ void buffers_publish(struct recv_buffers *b);
 void mail_deliver(struct ring *r);
 void mail_wake(struct ring *r);
 
+/* Has it moved little of late? */
+bool stream_is_light(struct stream *s);
 void stream_on_recv(struct stream *s, int res, uint32_t flags);
 void stream_on_send(struct stream *s, int res);
 void stream_on_connect(struct stream *s, int res);
 void stream_on_cancel(struct stream *s);
-/* Buffers are there again: lets starved streams receive. */
-void stream_feed(struct ring *r);
+/* Lets starved streams receive: light ones always, the others when all buffers are the kernel's again. */
+void stream_feed(struct ring *r, bool is_all);
 
 /* The ring goes: names that it still waits for are asked for nobody. */
 void resolve_forget(struct ring *r);

@@ -19,6 +19,17 @@
 #define RING_RECV_BUFFER_BYTES (64 * 1024)
 #define RING_RECV_BUFFERS_MAX 32768 /* the kernel's */
 
+/* Small buffers for light streams: a keystroke or a command's reply fits one, and bulk cannot take them all away. */
+#define RING_LIGHT_BUFFERS 32
+#define RING_LIGHT_BUFFER_BYTES 4096
+
+/* A stream is light while it has moved less than this lately: bytes that halve every so often. A screen redraw still is. */
+#define RING_LIGHT_BYTES (32 * 1024)
+#define RING_LIGHT_HALVING_US 20000
+
+/* Bytes of other streams that are handled before light ones are looked for again: some 0.3 ms of encryption. */
+#define RING_QUANTUM_BYTES (256 * 1024)
+
 /* Chunks in one send: 1 MiB. What is queued beyond that waits for the completion, by which time the socket is full anyway. */
 #define RING_SEND_IOV 16
 

@@ -107,14 +107,18 @@ static int ring_equip(struct ring *r, const struct ring_options *o)
 	r->wake_fd = eventfd(0, EFD_CLOEXEC);
 	if (r->wake_fd < 0)
 		return -errno;
-	return buffers_init(r, count, each);
+	err = buffers_init(r, &r->buffers, 0, count, each);
+	if (err || (o && o->has_no_light_buffers))
+		return err;
+	return buffers_init(r, &r->light_buffers, 1, RING_LIGHT_BUFFERS, RING_LIGHT_BUFFER_BYTES);
 }
 
 static void ring_teardown(struct ring *r)
 {
 	/* The kernel ends whatever is left in flight before the buffers go. */
 	io_uring_queue_exit(&r->uring);
-	buffers_deinit(r);
+	buffers_deinit(&r->buffers);
+	buffers_deinit(&r->light_buffers);
 	if (r->wake_fd >= 0)
 		(void)close(r->wake_fd);
 	free(r->args);
@@ -298,25 +302,78 @@ static void ring_dispatch(struct ring *r, uint64_t tag, int res, uint32_t flags)
 	}
 }
 
-/* What is there now; completions that come meanwhile belong to the next batch. */
-static void ring_reap(struct ring *r)
+/* The stream whose bytes a completion is about; NULL for all else. */
+static struct stream *cqe_stream(const struct io_uring_cqe *cqe)
+{
+	enum op op = (enum op)(cqe->user_data & OP_MASK);
+
+	return op == OP_RECV || op == OP_SEND ? (struct stream *)(uintptr_t)(cqe->user_data & ~OP_MASK) : NULL;
+}
+
+/* As it is at the first of its completions in this scan, so that they stay in order. */
+static bool is_light_now(struct ring *r, struct stream *s)
+{
+	if (s->scan != r->scan) {
+		s->scan = r->scan;
+		s->scan_is_light = stream_is_light(s);
+	}
+	return s->scan_is_light;
+}
+
+static void ring_take(struct ring *r, const struct io_uring_cqe *cqe)
+{
+	uint64_t tag = cqe->user_data;
+	uint32_t flags = cqe->flags;
+	int res = cqe->res;
+
+	r->stats.completions++;
+	ring_dispatch(r, tag, res, flags);
+}
+
+/* The light streams' completions, wherever they stand; what is left of them does nothing. */
+static void ring_reap_light(struct ring *r, unsigned head, unsigned tail)
+{
+	struct io_uring_cq *cq = &r->uring.cq;
+
+	r->scan++;
+	for (; head != tail; head++) {
+		struct io_uring_cqe *cqe = &cq->cqes[head & cq->ring_mask];
+		struct stream *s = cqe_stream(cqe);
+
+		if (!s || !is_light_now(r, s))
+			continue;
+		ring_take(r, cqe);
+		cqe->user_data = TAG_NONE;
+	}
+}
+
+/*
+ * Light streams first, then the others in their order, up to a quantum of bytes. True when nothing of what was there is left;
+ * completions that come meanwhile belong to the next batch.
+ */
+static bool ring_reap(struct ring *r)
 {
 	struct io_uring_cq *cq = &r->uring.cq;
 	unsigned head = *cq->khead;
 	unsigned tail = io_uring_smp_load_acquire(cq->ktail);
+	size_t bytes = 0;
 
-	for (; head != tail; head++) {
-		const struct io_uring_cqe *cqe = &cq->cqes[head & cq->ring_mask];
-		uint64_t tag = cqe->user_data;
-		uint32_t flags = cqe->flags;
-		int res = cqe->res;
+	if (tail - head > 1)
+		ring_reap_light(r, head, tail);
+	for (; head != tail && bytes < RING_QUANTUM_BYTES; head++) {
+		struct io_uring_cqe cqe = cq->cqes[head & cq->ring_mask];
 
 		/* Its place is free before the callback, which may have to submit. */
 		io_uring_smp_store_release(cq->khead, head + 1);
-		r->stats.completions++;
-		ring_dispatch(r, tag, res, flags);
+		if (cqe.user_data == TAG_NONE)
+			continue;
+		if ((cqe.user_data & OP_MASK) == OP_RECV && cqe.res > 0)
+			bytes += (size_t)cqe.res;
+		ring_take(r, &cqe);
 	}
 	buffers_publish(&r->buffers);
+	buffers_publish(&r->light_buffers);
+	return head == tail;
 }
 
 /* ---- Deferred work ---- */
@@ -391,11 +448,11 @@ static void ring_end(struct ring *r)
 	(void)io_uring_unregister_ring_fd(&r->uring);
 }
 
-/* True when there is work that no completion announces. */
+/* True when there is work that no new completion announces. */
 static bool ring_is_busy(struct ring *r)
 {
-	return !list_is_empty(&r->deferred) || !list_is_empty(&r->starved) || atomic_load(&r->mail) ||
-	       atomic_load(&r->is_stopping);
+	return io_uring_cq_ready(&r->uring) > 0 || !list_is_empty(&r->deferred) || !list_is_empty(&r->starved) ||
+	       atomic_load(&r->mail) || atomic_load(&r->is_stopping);
 }
 
 /* Submits, and sleeps until a completion comes or the next timer is due. */
@@ -426,12 +483,14 @@ static int ring_sleep(struct ring *r)
 
 static void ring_batch(struct ring *r)
 {
+	bool is_all;
+
 	ring_read_clock(r);
-	ring_reap(r);
+	is_all = ring_reap(r);
 	wheel_advance(&r->wheel, r->now_us / 1000);
 	mail_deliver(r);
 	ring_run_deferred(r);
-	stream_feed(r);
+	stream_feed(r, is_all);
 }
 
 int ring_run(struct ring *r)

@@ -30,6 +30,7 @@ struct ring_options {
 	uint32_t sq_entries;        /* 0: RING_SQ_ENTRIES */
 	uint32_t recv_buffer_count; /* power of two; 0: RING_RECV_BUFFERS */
 	uint32_t recv_buffer_bytes; /* 0: RING_RECV_BUFFER_BYTES */
+	bool has_no_light_buffers;  /* one pool serves all streams */
 };
 
 /* Counters since the ring began; read them from the ring's own thread, or as a rough figure from another. */
@@ -167,6 +168,9 @@ void watch_stop(struct watch *w);
  * Streams: a connected socket. Receiving is a multishot recv into the ring's shared buffers; sending is at most one
  * sendmsg in flight over what stands in `out`.
  *
+ * Streams that have moved little of late are light: their completions go before those of the others, and they have receive
+ * buffers of their own. So a keystroke waits for RING_QUANTUM_BYTES of other people's bytes, not for all that is there.
+ *
  *            stream_open ──► OPEN ──► stream_close ──► CLOSING ── all completions seen ──► on_closed (fd closed)
  *   stream_connect ─► CONNECTING ┘         └─ stream_detach ──► DETACHING ── recv cancelled, out empty ──► on_detached
  */
@@ -204,6 +208,11 @@ struct stream {
 	bool connect_armed, connect_cancelled;
 	uint8_t pending_count; /* operations of which a completion is still to come */
 	uint32_t send_bytes;   /* of the send in flight */
+	uint32_t recent_bytes; /* moved lately, halved every RING_LIGHT_HALVING_US */
+	uint64_t recent_us;    /* when that was last halved */
+	uint32_t scan;         /* the last look at the completion queue that met it... */
+	bool scan_is_light;    /* ...and how it was classed then */
+	bool recv_is_light;    /* the recv that is armed takes small buffers */
 	int err;               /* the first failure */
 	struct list starved;   /* in the ring's list of streams that wait for a recv buffer */
 	struct deferred work;  /* brings what is in flight in line with what is wanted */

@@ -53,15 +53,46 @@ static void stream_ask(struct stream *s)
 	deferred_ask(s->ring, &s->work);
 }
 
+/* ---- How much it moves ---- */
+
+static void stream_decay(struct stream *s)
+{
+	uint64_t periods = (ring_now_us(s->ring) - s->recent_us) / RING_LIGHT_HALVING_US;
+
+	if (periods == 0)
+		return;
+	s->recent_bytes = periods < 32 ? s->recent_bytes >> periods : 0;
+	s->recent_us += periods * RING_LIGHT_HALVING_US;
+}
+
+static void stream_count(struct stream *s, uint32_t n)
+{
+	stream_decay(s);
+	s->recent_bytes += n < UINT32_MAX - s->recent_bytes ? n : UINT32_MAX - s->recent_bytes;
+}
+
+bool stream_is_light(struct stream *s)
+{
+	stream_decay(s);
+	return s->recent_bytes < RING_LIGHT_BYTES;
+}
+
 /* ---- Receiving ---- */
+
+static struct recv_buffers *stream_buffers(struct stream *s)
+{
+	return s->recv_is_light ? &s->ring->light_buffers : &s->ring->buffers;
+}
 
 static void stream_arm_recv(struct stream *s)
 {
 	struct io_uring_sqe *sqe = ring_sqe(s->ring);
 
+	s->recv_is_light = s->ring->light_buffers.count > 0 && stream_is_light(s);
+
 	io_uring_prep_recv_multishot(sqe, s->fd, NULL, 0, 0);
 	sqe->flags |= IOSQE_BUFFER_SELECT;
-	sqe->buf_group = 0;
+	sqe->buf_group = stream_buffers(s)->group;
 	io_uring_sqe_set_data64(sqe, op_tag(s, OP_RECV));
 	s->recv_armed = true;
 	s->recv_cancelled = false;
@@ -81,7 +112,8 @@ static void stream_sync_recv(struct stream *s)
 {
 	bool is_wanted = s->state == STREAM_OPEN && s->recv_wanted && !s->recv_ended;
 
-	if (!is_wanted) {
+	/* One that has become heavy goes over to the large buffers. */
+	if (!is_wanted || (s->recv_armed && s->recv_is_light && !stream_is_light(s))) {
 		list_del(&s->starved);
 		stream_cancel_recv(s);
 	} else if (!s->recv_armed && list_is_empty(&s->starved)) {
@@ -97,13 +129,21 @@ static void stream_end_recv(struct stream *s, int err)
 	s->events->on_recv_end(s, err);
 }
 
+static void stream_starve(struct stream *s)
+{
+	if (stream_is_light(s))
+		list_add_tail(s->ring->starved.next, &s->starved); /* before the first */
+	else
+		list_add_tail(&s->ring->starved, &s->starved);
+}
+
 static void stream_take_recv_error(struct stream *s, int res)
 {
 	switch (res) {
 	case -ENOBUFS:
 		s->ring->stats.recv_no_buffer++;
 		if (s->state == STREAM_OPEN)
-			list_add_tail(&s->ring->starved, &s->starved);
+			stream_starve(s);
 		break;
 	case -ECANCELED: /* paused; armed again if that has changed */
 	case -EINTR:
@@ -124,15 +164,19 @@ void stream_on_recv(struct stream *s, int res, uint32_t flags)
 		stream_ask(s);
 	}
 	if (flags & IORING_CQE_F_BUFFER) {
+		struct recv_buffers *b = stream_buffers(s);
 		uint32_t id = flags >> IORING_CQE_BUFFER_SHIFT;
 
 		if (res > 0 && stream_is_live(s) && !s->recv_ended) {
 			r->stats.recvs++;
 			r->stats.recv_bytes += (uint64_t)res;
+			stream_count(s, (uint32_t)res);
+			if (s->recv_is_light && s->recent_bytes >= RING_LIGHT_BYTES)
+				stream_ask(s);
 			/* Works on s->ring until it returns; afterwards s may be closing, but it is there. */
-			s->events->on_recv(s, buffers_at(&r->buffers, id), (size_t)res);
+			s->events->on_recv(s, buffers_at(b, id), (size_t)res);
 		}
-		buffers_return(&r->buffers, id);
+		buffers_return(b, id);
 	}
 	if (res > 0 || !stream_is_live(s) || s->recv_ended)
 		return;
@@ -143,14 +187,15 @@ void stream_on_recv(struct stream *s, int res, uint32_t flags)
 }
 
 /*
- * Called between two batches, when the whole pool is the kernel's again. No more streams than buffers are let on, the longest
- * waiting first; the ring does not sleep while some are left.
+ * No more streams than buffers are let on, the longest waiting first; the ring does not sleep while some are left.
  */
-void stream_feed(struct ring *r)
+void stream_feed(struct ring *r, bool is_all)
 {
 	for (uint32_t i = 0; i < r->buffers.count && !list_is_empty(&r->starved); i++) {
 		struct stream *s = CONTAINER_OF(r->starved.next, struct stream, starved);
 
+		if (!is_all && !stream_is_light(s))
+			return;
 		list_del(&s->starved);
 		stream_arm_recv(s);
 	}
@@ -221,6 +266,7 @@ void stream_on_send(struct stream *s, int res)
 	if (res > 0) {
 		r->stats.sends++;
 		r->stats.send_bytes += (uint64_t)res;
+		stream_count(s, (uint32_t)res);
 		s->send_was_short = (uint32_t)res < s->send_bytes;
 		chain_consume(&s->out, (size_t)res);
 		s->events->on_sent(s, (size_t)res);

@@ -646,7 +646,7 @@ bool fake_ring_batch(struct fake_ring *f)
 	mail_deliver(r);
 	moved |= run_deferred(r);
 	moved |= !list_is_empty(&r->starved);
-	stream_feed(r);
+	stream_feed(r, true);
 	moved |= submit(f);
 	return moved;
 }
