@@ -31,11 +31,11 @@ pub fn build(b: *std.Build) void {
     const target = b.standardTargetOptions(.{});
     const asan = b.option(bool, "asan", "AddressSanitizer and UBSan; programs go to zig-out/asan") orelse false;
     const tsan = b.option(bool, "tsan", "ThreadSanitizer; programs go to zig-out/tsan") orelse false;
-    const fuzz = b.option(bool, "fuzz-instrument", "Coverage instrumentation for libFuzzer") orelse false;
-    const test_filter = b.option([]const u8, "test", "Only the unit tests whose path contains this");
+    const test_filter = b.option([]const u8, "test", "Only the unit tests, or fuzz targets, whose path contains this");
+    const fuzz_seconds = b.option(u32, "fuzz-seconds", "How long each fuzz target runs (default: 20)") orelse 20;
     const optimize = b.option(std.builtin.OptimizeMode, "optimize", "Default: ReleaseFast; with a sanitizer ReleaseSafe") orelse
         if (asan or tsan) std.builtin.OptimizeMode.ReleaseSafe else .ReleaseFast;
-    const o: Options = .{ .target = target, .optimize = optimize, .asan = asan, .tsan = tsan, .fuzz = fuzz, .libc = systemLibc(b, target) };
+    const o: Options = .{ .target = target, .optimize = optimize, .asan = asan, .tsan = tsan, .libc = systemLibc(b, target) };
 
     const tree: Tree = .init(b, o);
     tree.steps();
@@ -100,6 +100,11 @@ pub fn build(b: *std.Build) void {
         const install = b.addInstallArtifact(exe, .{ .dest_dir = .{ .override = .{ .custom = "asan" } } });
         sanitize.run.step.dependOn(&install.step);
     };
+
+    var fo = so;
+    fo.fuzz = true;
+    const fuzz = Check.init(b, "fuzz", "Run the parsers of foreign bytes under libFuzzer (-Dfuzz-seconds=N each)");
+    fuzz.fuzz(.init(b, fo), test_filter, fuzz_seconds);
 
     const fmt = python(b, "tests/run.py");
     fmt.addArg("--fmt-write");
@@ -408,6 +413,23 @@ const Check = struct {
         c.run.addPrefixedArtifactArg("--unit=sim=", t.executable("test_sim", m));
     }
 
+    /// tests/fuzz/fuzz_NAME.c is one executable each.
+    fn fuzz(c: Check, t: Tree, filter: ?[]const u8, seconds: u32) void {
+        c.run.addArgs(&.{ "--fuzz-seconds", c.b.fmt("{d}", .{seconds}) });
+        if (t.ssh == null) return;
+        const runtime = fuzzerRuntime(c.b, t.o.target.result.cpu.arch) orelse return;
+        for (glob(c.b, "tests/fuzz", ".c")) |path| {
+            if (filter) |f| if (std.mem.find(u8, path, f) == null) continue;
+            const base = std.fs.path.basename(path);
+            const m = t.programModule();
+            t.addFiles(m, &.{path}, t.publicInclude());
+            t.linkTest(m, "gateway");
+            for (runtime) |file| m.addObjectFile(.{ .cwd_relative = file });
+            const name = base["fuzz_".len .. base.len - ".c".len];
+            c.run.addPrefixedArtifactArg(c.b.fmt("--fuzz={s}=", .{name}), t.executable(base[0 .. base.len - 2], m));
+        }
+    }
+
     fn e2e(c: Check, bin: []const u8) void {
         c.run.addArgs(&.{ "--e2e", c.b.getInstallPath(.{ .custom = bin }, "") });
         if (std.mem.eql(u8, bin, "asan")) c.run.addArg("--asan");
@@ -491,6 +513,25 @@ fn asanRuntime(b: *std.Build) []const u8 {
     };
     for (places) |path| if (accessible(b, path)) return path;
     return places[0];
+}
+
+/// libFuzzer as clang's packages have it (libclang-rt-dev), of the newest clang, and the C++ library that it wants.
+fn fuzzerRuntime(b: *std.Build, arch: std.Target.Cpu.Arch) ?[]const []const u8 {
+    const triple = b.fmt("{t}-linux-gnu", .{arch});
+    const cxx = b.fmt("/usr/lib/{s}/libstdc++.so.6", .{triple});
+    if (!accessible(b, cxx)) return null;
+    var version: u32 = 40;
+    while (version >= 14) : (version -= 1) {
+        const dir = b.fmt("/usr/lib/llvm-{d}/lib/clang", .{version});
+        var d = std.Io.Dir.openDirAbsolute(b.graph.io, dir, .{ .iterate = true }) catch continue;
+        defer d.close(b.graph.io);
+        var folders = d.iterate(); // the whole version's name up to 15, the major version's after it
+        while (folders.next(b.graph.io) catch null) |folder| {
+            const path = b.fmt("{s}/{s}/lib/linux/libclang_rt.fuzzer-{t}.a", .{ dir, folder.name, arch });
+            if (accessible(b, path)) return b.allocator.dupe([]const u8, &.{ path, cxx }) catch @panic("OOM");
+        }
+    }
+    return null;
 }
 
 fn accessible(b: *std.Build, path: []const u8) bool {

@@ -17,8 +17,13 @@ import tempfile
 import xml.etree.ElementTree
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, f"{ROOT}/tests/fuzz")
+import fuzz_seeds  # noqa: E402
+
 CLANG_FORMAT_MAJOR = 19
 UNIT_TIMEOUT_S = 300
+# Fewer were reached: nothing was fuzzed but the way in.
+FUZZ_EDGES_MIN = 50
 OUR_FOLDERS = ("core", "ring", "ssh", "upstream", "gateway", "procd", "control", "bench", "tests")
 
 
@@ -112,6 +117,32 @@ def run_unit(total, name, exe, env):
         print("".join(f"     | {line}\n" for line in text.splitlines() if "SKIPPED" in line or "skip:" in line), end="")
 
 
+def run_fuzz(total, name, exe, seconds):
+    """One libFuzzer target for so long. What it finds worth keeping stays for the next run, in .zig-cache."""
+    corpus, finds = f"{ROOT}/.zig-cache/fuzz/{name}", f"{ROOT}/zig-out/fuzz"
+    os.makedirs(corpus, exist_ok=True)
+    os.makedirs(finds, exist_ok=True)
+    with tempfile.TemporaryDirectory() as seeds:
+        note = fuzz_seeds.write(name, seeds)
+        argv = [exe, f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1",
+                f"-artifact_prefix={finds}/{name}-", corpus, seeds]
+        try:
+            r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT, timeout=seconds + 60)
+            text, status = r.stdout.decode(errors="replace"), r.returncode
+        except subprocess.TimeoutExpired as e:
+            text, status = (e.stdout or b"").decode(errors="replace"), "no end"
+    executed = re.search(r"number_of_executed_units:\s*(\d+)", text)
+    covered = re.findall(r" cov: (\d+)", text)
+    is_blind = status == 0 and (not covered or int(covered[-1]) < FUZZ_EDGES_MIN)
+    count = f"{int(executed.group(1)):,} inputs, {covered[-1]} edges" if executed and covered else f"status {status}"
+    if is_blind:
+        count += ": too few, it is not instrumented or refuses all"
+    failed = int(status != 0 or is_blind)
+    total.add(f"fuzz {name}", 1 - failed, failed, note=", ".join(filter(None, (count, note))))
+    if failed:
+        print(f"     | {exe}\n" + "".join(f"     | {line}\n" for line in text.splitlines()[-60:]), end="", flush=True)
+
+
 def sanitizer_env(logs):
     """Reports of programs that tests start go to files, so that none is lost."""
     env = dict(os.environ)
@@ -164,6 +195,8 @@ def main():
     p.add_argument("--include-graph", action="store_true")
     p.add_argument("--unit-tests", action="store_true")
     p.add_argument("--unit", action="append", default=[], metavar="NAME=EXE")
+    p.add_argument("--fuzz", action="append", default=[], metavar="NAME=EXE")
+    p.add_argument("--fuzz-seconds", type=int)
     p.add_argument("--e2e", metavar="BIN")
     p.add_argument("--asan", action="store_true")
     p.add_argument("pytest", nargs="*")
@@ -178,6 +211,10 @@ def main():
         print("     unit: there are no tests", flush=True)
     for unit in a.unit:
         run_unit(total, *unit.split("=", 1), dict(os.environ))
+    for target in a.fuzz:
+        run_fuzz(total, *target.split("=", 1), a.fuzz_seconds)
+    if a.fuzz_seconds is not None and not a.fuzz:
+        total.add("fuzz", skipped=1, note="no target, or no libFuzzer: the package libclang-rt-dev has it")
     if a.e2e:
         run_e2e(total, a.e2e, a.pytest, a.asan)
     if not a.fmt_write:
