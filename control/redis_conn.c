@@ -131,6 +131,7 @@ static bool begin_tls(struct redis_conn *c)
 	}
 	if (redisInitiateSSL(c->context, ssl) == REDIS_OK)
 		return true;
+	SSL_free(ssl);
 	fail(c, "TLS: %.100s", c->context->errstr);
 	ERR_clear_error();
 	return false;
