@@ -6,6 +6,7 @@
 #include "ssh/libssh_socket.h"
 
 #include "libssh/crypto.h"
+#include "libssh/misc.h"
 #include "libssh/packet.h"
 #include "libssh/priv.h"
 #include "libssh/session.h"
@@ -38,6 +39,8 @@ static struct ssh_cipher_struct *fast_cipher(struct conn *c)
 	if (cipher->packets >= PACKETS_MAX ||
 	    (cipher->max_blocks != 0 && cipher->blocks + CHAN_PACKET_MAX / cipher->blocksize >= cipher->max_blocks))
 		return NULL; /* libssh's way begins the key exchange */
+	if (s->opts.rekey_time != 0 && ssh_timeout_elapsed(&s->last_rekey_time, (int)s->opts.rekey_time))
+		return NULL;
 	return cipher;
 }
 
