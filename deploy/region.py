@@ -9,7 +9,9 @@ plane: the sandboxes are started here and stand in a directory file.
 
 State lives in one folder (--dir). Keys, the API's token and the control plane's database
 are made once and kept; configurations and region.json are written anew at each start.
-region.json exists exactly while everything answers, so a script may wait for it.
+region.json exists exactly while everything answers, so a script may wait for it. Only
+a SIGKILL of this process leaves it behind; the next start removes it before all else, and
+until then its pids.region names a process that is gone.
 
 No process stays behind: children are told to end and killed by pid if they do not;
 this process adopts what they leave (PR_SET_CHILD_SUBREAPER) and ends that too; and

@@ -103,6 +103,25 @@ def test_killed_runner_leaves_nothing(bin_dir, is_standin, tmp_path):
             assert f.read() == before
 
 
+def test_region_json_of_a_killed_runner(bin_dir, is_standin, tmp_path):
+    """It tells by pids.region that it is stale, and goes at the next start, whatever comes of
+    that: who waits for the file never meets the old one."""
+    own = Region(bin_dir, is_standin=is_standin, dir=str(tmp_path / "r")).start()
+    path = os.path.join(own.state, "region.json")
+    try:
+        own.process.kill()
+        own.process.wait()
+        with open(path, encoding="utf-8") as f:
+            assert not is_alive(json.load(f)["pids"]["region"])
+        with socket.create_server(("127.0.0.1", 0)) as s:
+            port = s.getsockname()[1]
+            done = runner("--bin", bin_dir, "--dir", own.state, "--port", str(port))
+        assert done.status == 1 and "busy" in done.err, done
+        assert not os.path.exists(path)
+    finally:
+        own.stop(check=False)
+
+
 def test_restart_keeps_keys_and_homes(bin_dir, is_standin, tmp_path):
     with Region(bin_dir, is_standin=is_standin, dir=str(tmp_path / "r")) as own:
         own.ssh("echo kept >file").ok()
