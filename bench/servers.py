@@ -260,7 +260,7 @@ class Ringgate:
         region_json = os.path.join(self.folder, "region.json")
         self.process = start_server(
             [sys.executable, REGION, "--bin", self.bin_dir, "--dir", self.folder,
-             "--port", str(self.port), "--sandboxes", "1",
+             "--port", str(self.port), "--sandboxes", "1", "--static",
              "--authorized-key", self.identity + ".pub", *self.region_args], log)
         try:
             wait_for(lambda: self.process.poll() is not None or os.path.exists(region_json),

@@ -218,7 +218,7 @@ def test_reader_of_the_logs_may_go_away(bin_dir, tmp_path):
     """`zigw build run | head`: a closed pipe must not leave processes behind."""
     folder = str(tmp_path / "r")
     process = subprocess.Popen(
-        [sys.executable, RUNNER, "--bin", bin_dir, "--dir", folder, "--port", "0"],
+        [sys.executable, RUNNER, "--bin", bin_dir, "--dir", folder, "--port", "0", "--static"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
     try:
         path = os.path.join(folder, "region.json")
