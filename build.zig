@@ -74,6 +74,12 @@ pub fn build(b: *std.Build) void {
     run.step.dependOn(b.getInstallStep());
     b.step("run", "Run a region on loopback (arguments after --)").dependOn(&run.step);
 
+    const bench = python(b, "bench/compare.py");
+    bench.addArgs(&.{ "--bin", b.getInstallPath(.{ .custom = bin }, ""), "--out", b.getInstallPath(.{ .custom = "bench" }, "") });
+    if (b.args) |args| bench.addArgs(args);
+    bench.step.dependOn(b.getInstallStep());
+    b.step("bench", "Measure beside this machine's sshd; results in zig-out/bench (arguments after --)").dependOn(&bench.step);
+
     // One script runs the checks and ends with one total line, whichever part failed.
     const unit = Check.init(b, "unit", "Run the unit tests (-Dtest=PART of a path)");
     unit.units(tree, test_filter);

@@ -29,6 +29,7 @@ import tempfile
 
 from meters import Cgroups
 from report import Report
+from chart import svg
 from loads import LOADS, Loads
 from scenarios import SCENARIOS as COPIES, Altered, Bench as Copies
 from servers import CHECKOUT, Ringgate, Sshd, Trouble, say
@@ -99,6 +100,7 @@ def parse_arguments(argv):
         metavar="LIST", help="of distance, in ms (default 50,100,150)")
     add("--rest", type=float, default=40, help="seconds before memory is read (default 40)")
     add("--json", metavar="FILE", help="write all runs there")
+    add("--out", metavar="DIR", help="write results.json, results.md and results.svg there")
     options = parser.parse_args(argv)
     options.ciphers = [name for name in options.ciphers.split(",") if name]
     options.scenarios = options.only.split(",") if options.only else [
@@ -260,11 +262,23 @@ def main(argv):
         else:
             say(f"logs and keys are left in {state}")
     print(report.markdown())
+    if options.out:
+        write_all(options.out, report)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as f:
             json.dump(report.as_json(), f, indent=1)
             f.write("\n")
     return status
+
+
+def write_all(folder, report):
+    os.makedirs(folder, exist_ok=True)
+    found = report.as_json()
+    for name, words in (("results.json", json.dumps(found, indent=1) + "\n"),
+                        ("results.md", report.markdown() + "\n"), ("results.svg", svg(found))):
+        with open(os.path.join(folder, name), "w", encoding="utf-8") as f:
+            f.write(words)
+    say(f"results are in {folder}")
 
 
 def anew(ours_server, sshd_server, bench):

@@ -218,7 +218,7 @@ class Loads:
         for round_trip in self.options.round_trips:
             with contextlib.ExitStack() as stack:
                 address = {t.name: stack.enter_context(long_way(
-                    self.options, t, round_trip / 2, self.path(f"relay-{i}")))
+                    self.options, t, round_trip // 2, self.path(f"relay-{i}")))
                     for i, t in enumerate((self.ours, self.sshd))}
                 for way in ("up", "down"):
                     def one_run(target, way=way):
