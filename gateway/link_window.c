@@ -6,7 +6,7 @@
  *
  * A window that the client uses up while a grant travels to him and his next bytes travel back limits him to one window a round trip.
  * That is seen without a clock at his end: the first byte beyond the old window comes a round trip after the grant, and after a pause. Such
- * a window is doubled. While procd keeps up it holds no memory; what does pile up, over all sessions, counts against
+ * a window becomes four times as large. While procd keeps up it holds no memory; what does pile up, over all sessions, counts against
  * session.window_budget_bytes, and beyond that no window is grown.
  */
 #include "gateway/limits.h"
@@ -48,34 +48,42 @@ void link_window_release(struct link *l, size_t n)
 		atomic_fetch_sub_explicit(&l->links->session->server->up_held_bytes, n, memory_order_relaxed);
 }
 
-static bool may_grow(const struct link *l)
+/* How much larger the window may be: none where it is large enough, or somebody's budget is used up. */
+static uint32_t growth(const struct link *l)
 {
 	const struct config *c = config_of(l);
 	const struct links *ls = l->links;
-	uint64_t after = (uint64_t)ls->up_total + l->up_granted;
+	uint64_t size = (l->is_up_short ? 4 : 2) * (uint64_t)l->up_granted, total = SESSION_UP_BUDGET;
 
 	if (l->up_excess > 0)
-		return false;
-	if (2 * (uint64_t)l->up_granted <= c->session.window_bytes)
-		return after <= SESSION_UP_BUDGET;
-	return l->is_up_short && l->up.bytes == 0 && 2 * (uint64_t)l->up_granted <= c->session.window_max_bytes &&
-	       after <= (SESSION_UP_BUDGET > c->session.window_max_bytes ? SESSION_UP_BUDGET
-									 : c->session.window_max_bytes) &&
-	       atomic_load_explicit(&ls->session->server->up_held_bytes, memory_order_relaxed) <=
-		       c->session.window_budget_bytes;
+		return 0;
+	if (l->is_up_short && l->up.bytes == 0 &&
+	    atomic_load_explicit(&ls->session->server->up_held_bytes, memory_order_relaxed) <=
+		    c->session.window_budget_bytes) {
+		if (size > c->session.window_max_bytes)
+			size = c->session.window_max_bytes;
+		if (total < c->session.window_max_bytes)
+			total = c->session.window_max_bytes;
+	} else if (size > c->session.window_bytes) {
+		size = c->session.window_bytes;
+	}
+	if (size <= l->up_granted || ls->up_total + (size - l->up_granted) > total)
+		return 0;
+	return (uint32_t)(size - l->up_granted);
 }
 
 void link_window_settle(struct link *l)
 {
 	struct links *ls = l->links;
-	uint32_t n = l->up_return;
+	uint32_t n = l->up_return, more;
 
 	if (!l->chan || n < l->up_granted / 2 || procd_client_unsent(ls->procd) > PROCD_OUT_MAX)
 		return;
-	if (may_grow(l)) {
-		n += l->up_granted;
-		ls->up_total += l->up_granted;
-		l->up_granted *= 2;
+	more = growth(l);
+	if (more > 0) {
+		n += more;
+		ls->up_total += more;
+		l->up_granted += more;
 	} else if (l->up_excess > 0) {
 		uint32_t cut = n < l->up_excess ? n : l->up_excess;
 
