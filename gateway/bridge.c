@@ -14,15 +14,37 @@
 
 static const struct procd_client_events procd_events;
 static void on_linger(struct timer *t);
-static void on_wanted(struct links *ls);
+static void on_pause(struct timer *t);
+static const struct links_events links_events;
+static const struct finder_events finder_events;
 
 void bridge_init(struct bridge *b, struct session *s)
 {
 	memset(b, 0, sizeof(*b));
 	b->session = s;
 	timer_init(&b->linger, on_linger);
+	timer_init(&b->pause, on_pause);
 	procd_client_init(&b->procd, &procd_events);
-	links_init(&b->links, s, &b->procd, on_wanted);
+	links_init(&b->links, s, &b->procd, &links_events);
+}
+
+/* `is_retry`: the route that is known seems to be wrong. `is_new_wanted`: the same one again is of no use. */
+static void find(struct bridge *b, bool is_retry, bool is_new_wanted)
+{
+	struct session *s = b->session;
+
+	b->is_new_wanted = is_new_wanted;
+	b->finder = finder_new(s, is_retry, !is_retry, &finder_events, b);
+	if (b->finder)
+		finder_start(b->finder);
+	else
+		session_close(s, "out of memory");
+}
+
+static void stop_finding(struct bridge *b)
+{
+	finder_free(b->finder);
+	b->finder = NULL;
 }
 
 static void connect_procd(struct bridge *b)
@@ -47,8 +69,12 @@ static void connect_procd(struct bridge *b)
 		links_on_ready(&b->links);
 		return;
 	}
-	if ((b->procd.state != PROCD_IDLE && b->procd.state != PROCD_CLOSED) || b->is_asking_route)
-		return; /* on its way, or ending: on_ready or on_closed goes on */
+	if (!bridge_is_closed(b) || b->finder || timer_is_started(&b->pause))
+		return; /* on its way, or ending: on_ready, on_closed or on_found goes on */
+	if (s->route.addr_bytes == 0) {
+		find(b, false, false);
+		return;
+	}
 	snprintf(t.sandbox, sizeof(t.sandbox), "%s", s->route.sandbox);
 	snprintf(t.user, sizeof(t.user), "%s", s->route.grant.user);
 	snprintf(t.team, sizeof(t.team), "%s", s->route.grant.team);
@@ -64,11 +90,33 @@ static void on_wanted(struct links *ls)
 	connect_procd(CONTAINER_OF(ls, struct bridge, links));
 }
 
+/* It lives no more, or was paused with its connections alive: then the question wakes it, and it goes on. */
+static void on_silent(struct links *ls)
+{
+	struct bridge *b = CONTAINER_OF(ls, struct bridge, links);
+
+	if (b->procd.state == PROCD_READY && !b->finder)
+		find(b, true, false);
+}
+
+static const struct links_events links_events = {
+	.on_wanted = on_wanted,
+	.on_silent = on_silent,
+};
+
+static void on_pause(struct timer *t)
+{
+	struct bridge *b = CONTAINER_OF(t, struct bridge, pause);
+
+	if (links_have_waiting(&b->links))
+		connect_procd(b);
+}
+
 static void on_ready(struct procd_client *p)
 {
 	struct bridge *b = CONTAINER_OF(p, struct bridge, procd);
 
-	b->is_retried = false;
+	b->is_retried = b->is_tried_again = false;
 	links_on_ready(&b->links);
 	session_flush(b->session);
 }
@@ -108,7 +156,7 @@ static void on_sent(struct procd_client *p)
 
 static void lose(struct bridge *b, const char *text)
 {
-	b->is_retried = false;
+	b->is_retried = b->is_tried_again = false;
 	links_lose(&b->links, text);
 	session_flush(b->session);
 }
@@ -127,47 +175,89 @@ static bool is_same_route(const struct route *a, const struct route *b)
 	       a->has_procd_key == b->has_procd_key && memcmp(&a->procd_key, &b->procd_key, sizeof(a->procd_key)) == 0;
 }
 
-/* A sandbox that moved is found again; anything else ends the channels that wait. */
-static void on_retry_route(struct route_query *q)
+/* The stream that is there leads nowhere: what hangs on it ends, what waits gets another one. */
+static void lose_stream(struct bridge *b, const char *text)
 {
-	struct bridge *b = q->owner;
-	struct session *s = b->session;
-
-	b->is_asking_route = false;
-	if (s->phase != SESSION_LIVE)
-		return;
-	if (q->verdict == VERDICT_YES && !is_same_route(&q->route, &s->route)) {
-		s->route = q->route;
-		if (b->procd.state == PROCD_CLOSED)
-			connect_procd(b);
-		return;
-	}
-	lose(b, q->verdict == VERDICT_NO ? "the sandbox is gone, or not yours any more" : end_texts[b->end_why]);
+	lose(b, text);
+	if (!bridge_is_closed(b))
+		procd_client_close(&b->procd);
 }
 
-/* Nothing was there, or somebody else: the route may be old. True when it was asked for once more. */
-static bool ask_route_again(struct bridge *b, enum procd_end why)
+static bool has_just_woken(const struct bridge *b)
 {
-	struct session *s = b->session;
-	struct route_query *q;
+	return b->woke_us > 0 && ring_now_us(b->session->ring) - b->woke_us < WAKE_SETTLE_MS * 1000;
+}
 
-	if ((why != PROCD_WRONG && why != PROCD_UNREACHABLE) || b->is_retried)
+/* The same address where nobody was: perhaps it slept, and it was our question that woke it, or somebody else's. */
+static bool may_try_again(struct bridge *b)
+{
+	bool is_first = !b->is_tried_again && b->end_why == PROCD_UNREACHABLE;
+
+	b->is_tried_again = true;
+	return is_first || has_just_woken(b);
+}
+
+static void on_found(void *owner, const struct route *r, bool was_asleep)
+{
+	struct bridge *b = owner;
+	struct session *s = b->session;
+	bool is_same = is_same_route(r, &s->route);
+
+	s->route = *r;
+	stop_finding(b);
+	if (was_asleep)
+		b->woke_us = ring_now_us(s->ring);
+	if (b->procd.state == PROCD_READY && !is_same)
+		lose_stream(b, end_texts[PROCD_LOST]);
+	else if (b->procd.state == PROCD_READY || !links_have_waiting(&b->links))
+		return;
+	else if (s->route.addr_bytes == 0)
+		lose(b, end_texts[PROCD_UNREACHABLE]);
+	else if (!is_same || was_asleep || !b->is_new_wanted)
+		connect_procd(b);
+	else if (may_try_again(b))
+		timer_start(s->ring, &b->pause, WAKE_SETTLE_PAUSE_MS);
+	else
+		lose(b, end_texts[b->end_why]);
+}
+
+static void on_failed(void *owner, enum verdict why, const char *text)
+{
+	struct bridge *b = owner;
+
+	snprintf(b->lost_text, sizeof(b->lost_text), "%s", text);
+	stop_finding(b);
+	if (b->procd.state != PROCD_READY)
+		lose(b, b->lost_text);
+	else if (why == VERDICT_NO)
+		lose_stream(b, b->lost_text); /* else it may answer yet */
+}
+
+static void on_waking(void *owner, uint32_t seconds)
+{
+	struct bridge *b = owner;
+
+	if (!links_have_unopened(&b->links)) {
+		stop_finding(b); /* nobody waits any more */
+		return;
+	}
+	links_tell_waking(&b->links, seconds);
+	session_flush(b->session);
+}
+
+static const struct finder_events finder_events = {
+	.on_found = on_found,
+	.on_failed = on_failed,
+	.on_waking = on_waking,
+};
+
+/* Nothing was there, or somebody else: the route may be old, or the sandbox asleep. True when it was asked for once more. */
+static bool find_again(struct bridge *b, enum procd_end why)
+{
+	if ((why != PROCD_WRONG && why != PROCD_UNREACHABLE) || b->finder || (b->is_retried && !has_just_woken(b)))
 		return false;
-	if (!b->retry)
-		b->retry = calloc(1, sizeof(*b->retry));
-	q = b->retry;
-	if (!q)
-		return false;
-	b->is_retried = b->is_asking_route = true;
-	memcpy(q->sandbox, s->route.sandbox, sizeof(q->sandbox));
-	memcpy(q->fingerprint, s->fingerprint, sizeof(q->fingerprint));
-	q->grants = &s->route.grant;
-	q->grant_count = 1;
-	q->is_retry = true;
-	q->ring = s->ring;
-	q->on_done = on_retry_route;
-	q->owner = b;
-	s->server->directory->ops->route_find(s->server->directory, q);
+	b->is_retried = true;
+	find(b, true, true);
 	return true;
 }
 
@@ -179,7 +269,7 @@ static void on_procd_end(struct procd_client *p, enum procd_end why, const char 
 	log_event(LOG_WARN, "procd", LOG_STR("session", s->id), LOG_STR("sandbox", s->route.sandbox),
 		  LOG_STR("why", end_texts[why]), LOG_STR("detail", detail));
 	b->end_why = why;
-	if (s->phase == SESSION_LIVE && !ask_route_again(b, why))
+	if (s->phase == SESSION_LIVE && !find_again(b, why))
 		lose(b, end_texts[why]);
 	procd_client_close(p);
 }
@@ -226,8 +316,8 @@ static void end(struct bridge *b, bool is_dropped)
 		return;
 	b->is_closing = true;
 	deferred_cancel(&b->links.settle);
-	if (b->is_asking_route)
-		b->session->server->directory->ops->route_cancel(b->session->server->directory, b->retry);
+	stop_finding(b);
+	timer_stop(b->session->ring, &b->pause);
 	if (bridge_is_closed(b))
 		return;
 	/* What the user sent still reaches the sandbox. */
@@ -255,5 +345,4 @@ bool bridge_is_closed(const struct bridge *b)
 void bridge_deinit(struct bridge *b)
 {
 	links_deinit(&b->links);
-	free(b->retry);
 }

@@ -9,6 +9,7 @@
 #define GATEWAY_BRIDGE_H
 
 #include "gateway/directory.h"
+#include "gateway/finder.h"
 #include "gateway/link.h"
 #include "upstream/procd/client.h"
 
@@ -18,10 +19,16 @@ struct bridge {
 	struct session *session;
 	struct procd_client procd;
 	struct links links;
-	bool is_closing, is_retried, is_asking_route;
+	bool is_closing;
+	bool is_retried,
+		is_tried_again; /* since the last stream: the route was asked for anew; it was the same, and tried */
 	struct timer linger;
-	enum procd_end end_why;    /* why the last stream ended */
-	struct route_query *retry; /* asked once when something else answered, or nobody, where the sandbox should be */
+	struct timer pause;     /* before the next connection to a sandbox that has just woken up */
+	enum procd_end end_why; /* why the last stream ended */
+	struct finder *finder;  /* NULL: nothing is asked */
+	bool is_new_wanted;     /* of the finder: the route that is known does not lead to the sandbox */
+	uint64_t woke_us;       /* when the finder found it awake that had slept; 0: never */
+	char lost_text[REASON_MAX + 64];
 };
 
 void bridge_init(struct bridge *b, struct session *s);

@@ -67,6 +67,8 @@ struct config {
 		uint32_t rekey_s;             /* session.rekey_s: 3600; 0 = never by time */
 		char accept_env[CONFIG_LIST_MAX * 4][64]; /* session.accept_env: further patterns (NAME or PREFIX*) */
 		uint32_t accept_env_count;
+		uint32_t resume_timeout_s; /* session.resume_timeout_s: for a paused sandbox to wake up, 60 */
+		uint32_t resume_poll_s;    /* session.resume_poll_s: the directory may hold an answer back, 15 */
 		uint32_t forward_tcp; /* session.forward_tcp: none, loopback (addresses inside the sandbox), all; 1 */
 	} session;
 

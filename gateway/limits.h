@@ -58,6 +58,17 @@
 /* The hand-over waits for the client's socket to take what is queued, SUCCESS at its end; a slow link needs a second or two. */
 #define SESSION_MOVE_MS 30000
 
+/* A sandbox that wakes up quickly is no news: the user is told after this. */
+#define WAKE_TELL_MS 500
+/* A directory that holds no answer back is asked no more often than this while a sandbox wakes up. */
+#define WAKE_ASK_MS 500
+/* A sandbox that has just woken up may not listen yet: a connection is tried again after the pause, for as long as this. */
+#define WAKE_SETTLE_MS 10000
+#define WAKE_SETTLE_PAUSE_MS 250
+
+/* procd answers OPEN at once: one that has not by now may have been paused with its connections alive, and is asked for. */
+#define LINK_SILENT_MS 2000
+
 /* Farewell messages leave within this, or are dropped. */
 #define SESSION_LINGER_MS 3000
 

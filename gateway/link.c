@@ -27,12 +27,12 @@ void link_move(struct link *l, enum link_state to)
 	l->state = to;
 }
 
-void links_init(struct links *ls, struct session *s, struct procd_client *procd, void (*on_wanted)(struct links *ls))
+void links_init(struct links *ls, struct session *s, struct procd_client *procd, const struct links_events *events)
 {
 	memset(ls, 0, sizeof(*ls));
 	ls->session = s;
 	ls->procd = procd;
-	ls->on_wanted = on_wanted;
+	ls->events = events;
 	ls->next_number = 2;
 	list_init(&ls->list);
 	deferred_init(&ls->settle, links_on_settle);
@@ -130,12 +130,22 @@ void link_send_frame(struct link *l, uint32_t type)
 		session_close(l->links->session, "out of memory");
 }
 
-bool links_have_waiting(const struct links *ls)
+static bool have(const struct links *ls, uint32_t states)
 {
 	for (const struct list *n = ls->list.next; n != &ls->list; n = n->next)
-		if (CONTAINER_OF(n, struct link, node)->state == LINK_WAITING)
+		if (states & 1u << CONTAINER_OF(n, struct link, node)->state)
 			return true;
 	return false;
+}
+
+bool links_have_waiting(const struct links *ls)
+{
+	return have(ls, 1u << LINK_WAITING);
+}
+
+bool links_have_unopened(const struct links *ls)
+{
+	return have(ls, 1u << LINK_WAITING | 1u << LINK_OPENING);
 }
 
 void links_on_closed(struct links *ls)
@@ -175,6 +185,12 @@ static void on_deadline(struct timer *t)
 	}
 	if (l->state != LINK_OPENING && l->state != LINK_LIVE)
 		return;
+	if (l->state == LINK_OPENING && !l->is_silent && !l->is_close_wanted) {
+		l->is_silent = true;
+		timer_start(s->ring, &l->deadline, LINK_OPEN_MS - LINK_SILENT_MS);
+		l->links->events->on_silent(l->links);
+		return;
+	}
 	l->is_up_discarded = true;
 	link_window_release(l, l->up.bytes);
 	chain_clear(&l->up);

@@ -39,6 +39,10 @@ struct link {
 	uint32_t number;          /* on the procd stream; 0 before OPENING */
 	struct link_setup *setup; /* what OPEN will say; NULL after it was sent */
 	bool is_tcp, is_subsystem, has_pty;
+	uint32_t columns; /* of the pty; 0: not known */
+	/* links_tell_waking has told; and what its line takes up of a terminal, where it can be written over. */
+	bool is_told;
+	uint32_t told_columns;
 	/* Client to procd. */
 	struct chain up; /* held for want of credit */
 	uint32_t up_credit;
@@ -57,6 +61,7 @@ struct link {
 	uint64_t down_end; /* where its last byte stands in all that the client is sent */
 	bool is_exit_seen, is_peer_closed;
 	const char *farewell;  /* LINK_DONE: what the user is told before the channel ends; NULL: nothing waits */
+	bool is_silent;        /* OPENING: on_silent was called */
 	struct timer deadline; /* OPENING: of the answer; the client closed: of what is held */
 };
 
@@ -70,18 +75,33 @@ struct links {
 	uint32_t down_total;    /* sum of down_credit */
 	uint32_t opened_count;  /* channels since the session began, for the log */
 	struct deferred settle; /* end of the batch: credits, windows */
-	/* A link waits for the stream. */
-	void (*on_wanted)(struct links *ls);
+	const struct links_events *events;
 };
 
-void links_init(struct links *ls, struct session *s, struct procd_client *procd, void (*on_wanted)(struct links *ls));
+struct links_events {
+	/* A link waits for the stream. */
+	void (*on_wanted)(struct links *ls);
+	/* procd has not answered OPEN within LINK_SILENT_MS, as it does when it lives. */
+	void (*on_silent)(struct links *ls);
+};
+
+void links_init(struct links *ls, struct session *s, struct procd_client *procd, const struct links_events *events);
 /* All are freed; the channels are gone already, or go with their connection. */
 void links_deinit(struct links *ls);
 /* Every channel that can still show it to its user. */
 void links_tell_all(struct links *ls, const char *text);
+/*
+ * The sandbox wakes up, since so long: told to those who wait for it, on a terminal every time in the same line, else once. Never
+ * on standard output.
+ */
+void links_tell_waking(struct links *ls, uint32_t seconds);
+/* What a sandbox or a control plane says is shown to the user without what would steer his terminal. */
+void tell_copy_plain(struct bytes from, char *ret_text, size_t size);
 /* Credits and windows are looked at once more, at the end of the batch. */
 void links_settle(struct links *ls);
 bool links_have_waiting(const struct links *ls);
+/* The same, or for procd's answer to OPEN. */
+bool links_have_unopened(const struct links *ls);
 /* Nothing moves: windows that had grown are on their way back. */
 void links_rest(struct links *ls);
 

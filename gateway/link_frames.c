@@ -14,7 +14,9 @@ static void send_open(struct link *l)
 	struct frame f = {.type = FRAME_OPEN};
 
 	link_move(l, LINK_OPENING);
-	timer_start(ls->session->ring, &l->deadline, LINK_OPEN_MS);
+	link_clear_waking(l);     /* while all of the client's window is ours still */
+	l->is_silent = l->is_tcp; /* a connection that procd makes may take its time */
+	timer_start(ls->session->ring, &l->deadline, l->is_silent ? LINK_OPEN_MS : LINK_SILENT_MS);
 	l->number = ls->next_number;
 	ls->next_number += 2;
 	/* A tcp channel is not accepted yet, so its room is 0 and its first credit comes when it is. */
@@ -51,6 +53,7 @@ static int on_opened(struct link *l, uint32_t credit)
 	if (!l->is_close_wanted)
 		timer_stop(l->links->session->ring, &l->deadline);
 	l->up_credit = credit;
+	link_clear_waking(l);
 	if (link_can_send(l)) {
 		if (l->is_tcp)
 			chan_accept(l->chan);

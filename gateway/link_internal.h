@@ -45,11 +45,11 @@ void link_window_settle(struct link *l);
 
 /* --- link_tell.c --- */
 
-/* What a sandbox says is shown to the user without what would steer his terminal. */
-void tell_copy_plain(struct bytes from, char *ret_text, size_t size);
 /* On the channel's stderr, as far as the client's window goes. */
 void link_tell(struct link *l, const char *text);
 bool link_has_room_to_tell(const struct link *l);
+/* Takes the line that links_tell_waking wrote off the terminal, before anything else is shown there. */
+void link_clear_waking(struct link *l);
 /* Ends the client's side of a channel that never reached a program: a message and an exit status, never a bare close. */
 void link_client_fail(struct link *l, const char *text, uint32_t status);
 /* The same, and the link's. */

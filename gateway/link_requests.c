@@ -37,7 +37,7 @@ enum chan_answer link_on_chan_open(struct links *ls, struct chan *ch, const stru
 		return CHAN_YES;
 	l->is_tcp = true;
 	link_move(l, LINK_WAITING);
-	ls->on_wanted(ls);
+	ls->events->on_wanted(ls);
 	return CHAN_LATER;
 }
 
@@ -65,7 +65,7 @@ static enum chan_answer on_start(struct link *l, const struct chan_request *r)
 	}
 	l->is_subsystem = r->kind == CHAN_SUBSYSTEM;
 	link_move(l, LINK_WAITING);
-	l->links->on_wanted(l->links);
+	l->links->events->on_wanted(l->links);
 	return CHAN_LATER;
 }
 
@@ -85,6 +85,7 @@ static enum chan_answer on_window_change(struct link *l, const struct chan_reque
 {
 	if (!l->has_pty)
 		return CHAN_NO;
+	l->columns = r->columns;
 	if (l->setup) {
 		l->setup->options.pty.columns = r->columns;
 		l->setup->options.pty.rows = r->rows;
@@ -115,6 +116,7 @@ enum chan_answer link_on_chan_request(struct chan *ch, const struct chan_request
 		if (l->state != LINK_NEW || !link_setup_pty(l->setup, r))
 			return CHAN_NO;
 		l->has_pty = true;
+		l->columns = r->columns;
 		return CHAN_YES;
 	case CHAN_ENV:
 		return l->state == LINK_NEW && link_setup_env(l->setup, s->server->config, r) ? CHAN_YES : CHAN_NO;

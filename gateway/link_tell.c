@@ -6,6 +6,7 @@
 #include "gateway/session.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /* A message and what surrounds it. */
 #define TELL_MAX 256
@@ -31,10 +32,66 @@ void link_tell(struct link *l, const char *text)
 
 	if (n < 0 || l->is_tcp || !l->chan)
 		return;
+	link_clear_waking(l);
 	if ((size_t)n >= sizeof(line))
 		n = sizeof(line) - 1;
 	if (chan_room(l->chan) >= (uint32_t)n)
 		(void)chan_write(l->chan, true, (const uint8_t *)line, (size_t)n);
+}
+
+/* On stderr, where the window takes it beside what procd may send. */
+static bool tell_whole(struct link *l, const char *text, size_t n)
+{
+	if (chan_room(l->chan) < l->down_credit + n)
+		return false;
+	(void)chan_write(l->chan, true, (const uint8_t *)text, n);
+	return true;
+}
+
+static void tell_waking(struct link *l, uint32_t seconds)
+{
+	static const char ellipsis[] = "…";
+	char line[TELL_MAX];
+	int n = snprintf(line, sizeof(line), "\rsandbox %s is waking up (%u s)%s", l->links->session->route.sandbox,
+			 seconds, ellipsis);
+	uint32_t columns = (uint32_t)(n - (int)strlen("\r") - (int)strlen(ellipsis) + 1);
+
+	ASSERT(n > 0 && (size_t)n + 2 < sizeof(line));
+	/* A line that a narrow terminal folds could not be written over. */
+	if (l->has_pty && (l->columns == 0 || columns < l->columns)) {
+		if (tell_whole(l, line, (size_t)n))
+			l->told_columns = columns;
+		l->is_told = true;
+		return;
+	}
+	if (l->is_told)
+		return;
+	n += sprintf(line + n, l->has_pty ? "\r\n" : "\n");
+	l->is_told = tell_whole(l, line + 1, (size_t)n - 1);
+}
+
+void links_tell_waking(struct links *ls, uint32_t seconds)
+{
+	for (struct list *n = ls->list.next; n != &ls->list; n = n->next) {
+		struct link *l = CONTAINER_OF(n, struct link, node);
+
+		if ((l->state == LINK_WAITING || l->state == LINK_OPENING) && !l->is_tcp && link_can_send(l))
+			tell_waking(l, seconds);
+	}
+}
+
+void link_clear_waking(struct link *l)
+{
+	char blank[TELL_MAX];
+	uint32_t n = l->told_columns;
+
+	l->told_columns = 0;
+	if (n == 0 || !link_can_send(l))
+		return;
+	ASSERT(n + 2 <= sizeof(blank));
+	blank[0] = blank[n + 1] = '\r';
+	memset(blank + 1, ' ', n);
+	(void)tell_whole(l, blank, n + 2);
 }
 
 void links_tell_all(struct links *ls, const char *text)

@@ -98,12 +98,24 @@ static void unavailable(struct session *s, const char *reason)
 			   reason[0] ? reason : "temporarily unavailable; try again in a moment");
 }
 
+/* Of one that is asleep nothing is known yet but that the user may enter; its finder asks again. */
+static void take_route(struct session *s, const struct route_query *q)
+{
+	if (q->verdict == VERDICT_YES) {
+		s->route = q->route;
+		return;
+	}
+	memset(&s->route, 0, sizeof(s->route));
+	memcpy(s->route.sandbox, q->sandbox, sizeof(s->route.sandbox));
+	memcpy(s->route.grant.user, q->grants[0].user, sizeof(s->route.grant.user));
+}
+
 static void enter(struct session *s)
 {
-	const struct route *r = &s->login->route.route;
+	const struct route *r = &s->route;
 	const char *kex, *cipher;
 
-	s->route = *r;
+	take_route(s, &s->login->route);
 	if (!session_set_grants(s, s->login->key.grants, s->login->key.grant_count)) {
 		session_close(s, "out of memory");
 		return;

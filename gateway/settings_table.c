@@ -184,6 +184,14 @@ static const struct setting settings[] = {
 	{"session.accept_env", LIST(session.accept_env, session.accept_env_count, is_env_pattern),
 	 .unit = "NAME or PREFIX*", .initial = "",
 	 .help = "Environment variables that clients may set besides `LANG`, `LC_*`, `TERM`, `COLORTERM` and `GIT_*`."},
+	{"session.resume_timeout_s", U32(session.resume_timeout_s), .unit = "seconds", .min = 1, .max = 3600,
+	 .initial = "60",
+	 .help = "A paused sandbox has so long to wake up while the user's channels wait; then they end with exit "
+		 "status "
+		 "254."},
+	{"session.resume_poll_s", U32(session.resume_poll_s), .unit = "seconds", .min = 1, .max = 300, .initial = "15",
+	 .help = "How long the control plane may hold back its answer to whether a sandbox is awake; then it is asked "
+		 "again."},
 	{"session.forward_tcp", CHOICE(session.forward_tcp, forward_choices), .initial = "loopback",
 	 .help = "Where ssh -L, -D and -W may lead: nowhere, to addresses inside the sandbox, to whatever the sandbox "
 		 "reaches."},

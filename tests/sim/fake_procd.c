@@ -365,8 +365,15 @@ static void end(struct fake_procd *p, bool is_reset)
 static bool step(struct sim_actor *a)
 {
 	struct fake_procd *p = CONTAINER_OF(a, struct fake_procd, actor);
-	bool moved = receive(p);
+	bool moved;
 
+	if (*p->plan.is_gone) {
+		end(p, p->plan.is_reset);
+		return true;
+	}
+	if (*p->plan.is_frozen && p->socket->peer)
+		return false;
+	moved = receive(p);
 	if ((p->plan.end_after > 0 && p->event_count >= p->plan.end_after) ||
 	    (p->plan.lifetime_us > 0 && p->open_seen > 0 && has_passed(p, p->plan.lifetime_us))) {
 		end(p, p->plan.is_reset);

@@ -38,6 +38,7 @@ struct procd_plan {
 	uint32_t end_after; /* frames and pieces sent or read before the sudden end; 0: none */
 	uint32_t garbage_after;
 	bool is_reset;
+	const bool *is_frozen, *is_gone; /* while it says so: does nothing; ends */
 	/* Counted from the first OPEN on. */
 	uint64_t silence_us;  /* no program sends before that */
 	uint64_t lifetime_us; /* then the sudden end; 0: none */

@@ -14,8 +14,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PORT_FIRST 1000
-
 struct gateway gw;
 
 /* What does not change from seed to seed. */
@@ -129,189 +127,6 @@ void gateway_forget(void)
 		conn_server_free(fixed.servers[i]);
 }
 
-/* --- the directory --- */
-
-struct pending {
-	struct sim_actor actor;
-	struct mail mail;
-	struct key_query *key;
-	struct route_query *route;
-	struct ring *ring;
-	uint64_t due_us;
-	enum verdict verdict; /* of gw.is_late */
-	bool is_posted, is_cancelled, is_over, is_check;
-};
-
-static void pending_free(struct pending *p)
-{
-	sim_actor_stop(&p->actor);
-	gw.pending_count--;
-	free(p);
-}
-
-static enum verdict key_verdict(void)
-{
-	return gw.is_unavailable ? VERDICT_UNAVAILABLE : gw.key_verdict;
-}
-
-static enum verdict route_verdict(const struct route_query *q)
-{
-	int number = atoi(q->sandbox + strlen("sb-"));
-
-	CHECK(number > 0 && number <= SANDBOXES_MAX);
-	if (gw.is_unavailable)
-		return VERDICT_UNAVAILABLE;
-	return gw.is_withdrawn[number] ? VERDICT_NO : gw.route_verdict;
-}
-
-static void answer_key(struct key_query *q, enum verdict verdict)
-{
-	q->verdict = verdict;
-	q->grant_count = 1;
-	strcpy(q->grants[0].team, "team1");
-	strcpy(q->grants[0].user, "user1");
-	q->on_done(q);
-}
-
-static void answer_route(struct route_query *q, enum verdict verdict)
-{
-	struct sockaddr_in *in = (struct sockaddr_in *)&q->route.addr;
-	uint32_t place = q->is_retry ? gw.retry_route : gw.route;
-
-	memset(&q->route, 0, sizeof(q->route));
-	q->verdict = verdict;
-	strcpy(q->route.sandbox, q->sandbox);
-	strcpy(q->route.grant.team, "team1");
-	strcpy(q->route.grant.user, "user1");
-	in->sin_family = AF_INET;
-	in->sin_port = htons((uint16_t)(PORT_FIRST + place));
-	in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	q->route.addr_bytes = sizeof(*in);
-	q->route.procd_key = fixed.sandbox_public;
-	q->route.has_procd_key = true;
-	q->on_done(q);
-}
-
-static void uncount_check(struct pending *p)
-{
-	if (p->is_check)
-		gw.checks_pending--;
-	p->is_check = false;
-}
-
-static void on_pending_mail(struct ring *r, struct mail *m)
-{
-	struct pending *p = CONTAINER_OF(m, struct pending, mail);
-
-	(void)r;
-	/* Freed at its next turn. */
-	p->is_over = true;
-	p->actor.wake_us = sim.now_us;
-	if (p->is_cancelled)
-		return;
-	uncount_check(p);
-	if (p->key)
-		answer_key(p->key, gw.is_late ? p->verdict : key_verdict());
-	else
-		answer_route(p->route, gw.is_late ? p->verdict : route_verdict(p->route));
-}
-
-static bool pending_step(struct sim_actor *a)
-{
-	struct pending *p = CONTAINER_OF(a, struct pending, actor);
-
-	if (p->is_over || (p->is_cancelled && !p->is_posted)) {
-		pending_free(p);
-		return true;
-	}
-	if (p->is_posted)
-		return false;
-	if (sim.now_us < p->due_us) {
-		a->wake_us = p->due_us;
-		return false;
-	}
-	p->is_posted = true;
-	p->mail.on_mail = on_pending_mail;
-	ring_post(p->ring, p->ring, &p->mail);
-	return true;
-}
-
-/* NULL when the answer is to come at once. */
-static struct pending *pending_new(struct ring *r, bool is_check)
-{
-	struct pending *p;
-
-	gw.check_count += is_check;
-	if (gw.directory_delay_us == 0)
-		return NULL;
-	p = calloc(1, sizeof(*p));
-	ASSERT(p);
-	p->ring = r;
-	p->due_us = sim.now_us + sim_random(gw.directory_delay_us);
-	sim_actor_start(&p->actor, pending_step);
-	p->actor.wake_us = p->due_us;
-	gw.pending_count++;
-	p->is_check = is_check;
-	if (is_check && ++gw.checks_pending > gw.checks_pending_max)
-		gw.checks_pending_max = gw.checks_pending;
-	return p;
-}
-
-static void key_find(struct directory *d, struct key_query *q)
-{
-	struct pending *p = pending_new(q->ring, q->is_check);
-
-	gw.key_count++;
-	q->pending = p;
-	if (!p) {
-		answer_key(q, key_verdict());
-		return;
-	}
-	p->key = q;
-	p->verdict = key_verdict();
-}
-
-static void route_find(struct directory *d, struct route_query *q)
-{
-	struct pending *p = pending_new(q->ring, q->is_check);
-
-	if (q->is_retry)
-		gw.retry_count++;
-	else if (!q->is_check)
-		gw.route_count++;
-	q->pending = p;
-	if (!p) {
-		answer_route(q, route_verdict(q));
-		return;
-	}
-	p->route = q;
-	p->verdict = route_verdict(q);
-}
-
-static void pending_cancel(struct pending *p)
-{
-	CHECK(p && !p->is_over);
-	uncount_check(p);
-	p->is_cancelled = true;
-}
-
-static void key_cancel(struct directory *d, struct key_query *q)
-{
-	pending_cancel(q->pending);
-}
-
-static void route_cancel(struct directory *d, struct route_query *q)
-{
-	pending_cancel(q->pending);
-}
-
-static const struct directory_ops directory_ops = {
-	.key_find = key_find,
-	.route_find = route_find,
-	.key_cancel = key_cancel,
-	.route_cancel = route_cancel,
-};
-
 /* --- procds --- */
 
 static int on_connect(const struct sockaddr *addr, struct sim_socket *far_end)
@@ -323,6 +138,8 @@ static int on_connect(const struct sockaddr *addr, struct sim_socket *far_end)
 	CHECK(place < ROUTES_MAX);
 	p = &gw.places[place];
 	p->connect_count++;
+	if (gw.is_asleep || sim.now_us < gw.listens_us)
+		return gw.has_asleep_hang ? -EINPROGRESS : -ECONNREFUSED;
 	if (p->answer == CONNECT_REFUSED && !(p->has_later && p->connect_count > 1))
 		return -ECONNREFUSED;
 	if (p->answer == CONNECT_HANGS && !(p->has_later && p->connect_count > 1))
@@ -339,6 +156,8 @@ struct procd_plan gateway_honest_plan(void)
 		.secret = &fixed.sandbox_secret,
 		.gateway = &fixed.gateway_public,
 		.credit_bytes = credits[sim_random(ARRAY_LEN(credits))],
+		.is_frozen = &gw.is_frozen,
+		.is_gone = &gw.is_gone,
 	};
 }
 
@@ -356,7 +175,7 @@ void gateway_begin(const char *scenario, uint64_t seed)
 	memset(&gw, 0, sizeof(gw));
 	sim_on_connect = on_connect;
 	gw.config = fixed.config;
-	gw.directory.ops = &directory_ops;
+	gw.directory.ops = &fake_directory_ops;
 	gw.directory_delay_us = sim_chance(50) ? 0 : sim_between(1, 500000);
 	gw.key_verdict = gw.route_verdict = VERDICT_YES;
 	gw.server = (struct server){
@@ -412,6 +231,16 @@ struct sim_client *gateway_client(const struct client_options *o)
 	return client_new(far_end, o);
 }
 
+const struct proof_public *gateway_sandbox_key(void)
+{
+	return &fixed.sandbox_public;
+}
+
+const char *gateway_fingerprint(void)
+{
+	return fixed.fingerprint;
+}
+
 void gateway_changed(enum subject_kind kind, const char *what)
 {
 	struct subject s = {.kind = kind};
@@ -431,11 +260,6 @@ void gateway_changed(enum subject_kind kind, const char *what)
 		break;
 	}
 	checks_tell(&gw.server, &s);
-}
-
-const char *gateway_fingerprint(void)
-{
-	return fixed.fingerprint;
 }
 
 struct session *gateway_session(void)

@@ -14,6 +14,7 @@
 #include "tests/sim/ssh_client.h"
 
 #define ROUTES_MAX 4
+#define PORT_FIRST 1000
 /* Sandboxes are sb-1 and so on. */
 #define SANDBOXES_MAX 8
 
@@ -44,7 +45,20 @@ struct gateway {
 	enum verdict key_verdict, route_verdict;
 	bool is_withdrawn[SANDBOXES_MAX + 1]; /* by the number of the sandbox: its route is NO */
 	bool is_unavailable;                  /* all answers are */
-	bool is_late;        /* an answer says what was so when it was asked for, not when it is given */
+	bool is_late; /* an answer says what was so when it was asked for, not when it is given */
+
+	/* The sandbox is paused: nobody listens, and who asks for its route wakes it up. */
+	bool is_asleep;
+	uint64_t wake_delay_us;   /* from there until it is awake, or is not any more; SIM_NEVER */
+	enum verdict wake_end;    /* YES; else why it cannot */
+	uint32_t listen_delay_us; /* from being awake until it listens */
+	bool holds_answers;       /* for wait_ms */
+	bool holds_for_ever;      /* which no directory should */
+	bool has_asleep_hang;     /* connections to it get no answer, instead of being refused */
+	uint64_t awake_us, listens_us;
+	uint32_t wake_count, wait_count, waits_pending, waits_pending_max;
+	/* All procds: they stand still, as a paused process whose connections live; they end. */
+	bool is_frozen, is_gone;
 	uint32_t chunks_max; /* most chunks that the worker's pool had in use */
 	uint64_t out_max;    /* most bytes that waited for one client */
 	uint64_t procd_out_max;
@@ -70,6 +84,9 @@ void gateway_end(void);
 
 /* The directory tells of a change; `what` is a fingerprint, a team of user1, or a sandbox. */
 void gateway_changed(enum subject_kind kind, const char *what);
+extern const struct directory_ops fake_directory_ops;
+/* What the directory says of the sandbox. */
+const struct proof_public *gateway_sandbox_key(void);
 /* Of the one key that all clients have. */
 const char *gateway_fingerprint(void);
 

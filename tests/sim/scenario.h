@@ -31,6 +31,9 @@ bool client_done(void *ctx);
 bool client_live(void *ctx);
 bool never(void *ctx);
 
+/* A channel whose bytes come back: by the seed. And what it must have come to. */
+struct client_chan_plan echo_plan(void);
+void check_echo(const struct client_chan *ch);
 /* The session is alive, and a new channel reaches a program. */
 void check_next_channel(struct sim_client *c);
 
@@ -38,6 +41,9 @@ void check_next_channel(struct sim_client *c);
 void test_withdrawn(void **state);
 void test_checks(void **state);
 void test_checks_of_many(void **state);
+void test_resume(void **state);
+void test_resume_is_dropped(void **state);
+void test_paused_while_live(void **state);
 
 /* scenarios_odd_ends.c */
 void test_procd_outlives_the_client(void **state);

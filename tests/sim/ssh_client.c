@@ -39,6 +39,8 @@ static void on_data(struct client_chan *ch, bool is_error, struct bytes data)
 	ch->window -= (uint32_t)data.n;
 	ch->ungranted += (uint32_t)data.n;
 	if (is_error) {
+		for (size_t i = 0; i < data.n && ch->got_error + i < sizeof(ch->error_text) - 1; i++)
+			ch->error_text[ch->got_error + i] = (char)data.p[i];
 		ch->got_error += data.n;
 		return;
 	}

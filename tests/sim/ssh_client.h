@@ -44,6 +44,7 @@ struct client_chan {
 	uint32_t peer_window; /* what we may still send */
 	uint32_t peer_packet;
 	uint64_t sent, got, got_error;
+	char error_text[4096]; /* the beginning of stderr */
 	uint64_t key;
 	enum chan_end end;
 	uint32_t status;
