@@ -315,8 +315,12 @@ void make_hasty(server_handler *handler, uint32_t timeout_ms)
 
 void wait_for_requests(uint32_t count)
 {
-	while (server.request_count < count)
+	uint64_t begun = clock_ms();
+
+	while (server.request_count < count) {
+		assert_true(clock_ms() - begun < 10000);
 		run_for(2);
+	}
 }
 
 void wait_for_end_of(uint32_t conn)
