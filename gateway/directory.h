@@ -54,7 +54,7 @@ struct route {
 
 /*
  * May these grants enter this sandbox, and where is it? Asked only after the user's signature was verified: it may wake it.
- * Of VERDICT_WAKING's route only the sandbox is known.
+ * Of VERDICT_WAKING's route only the sandbox and the grant's user are known.
  */
 struct route_query {
 	char sandbox[SANDBOX_ID_MAX + 1];

@@ -181,10 +181,10 @@ static void feed_ask(struct region *r)
 	memset(&f->call, 0, sizeof(f->call));
 	f->call.call.on_done = on_done;
 	f->call.call.owner = r;
-	if (f->state != FEED_BEGIN) {
+	if (f->state != FEED_BEGIN)
 		f->call.since = f->since;
-		f->call.wait_s = FEED_WAIT_S;
-	}
+	if (f->state == FEED_LIVE)
+		f->call.wait_s = FEED_WAIT_S; /* else an answer at once tells that it is back */
 	f->is_asking = true;
 	f->asked_us = ring_now_us(r->ring);
 	control_changes_wait(r->control, &f->call);

@@ -379,12 +379,16 @@ static void on_route_ok(struct lookup *l)
 	lookup_found_route(l, &grant);
 }
 
+/* By which of his grants he may enter is told later; all of a key's are the same user's. */
 static void lookup_waking(struct lookup *l)
 {
 	struct answer *a = answer_new(VERDICT_WAKING);
 
-	if (a)
+	if (a) {
 		strcpy(a->route.sandbox, l->ask.sandbox);
+		if (l->ask.grant_count > 0)
+			strcpy(a->route.grant.user, l->grants[0].user);
+	}
 	lookup_answer(l, a);
 }
 

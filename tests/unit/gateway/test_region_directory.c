@@ -461,6 +461,7 @@ static void test_waking(void **state)
 	wait_answers();
 	assert_int_equal(q.verdict, VERDICT_WAKING);
 	assert_string_equal(q.route.sandbox, "rs-one");
+	assert_string_equal(q.route.grant.user, "u-ada");
 	fake.route_result = CONTROL_UNAVAILABLE;
 	strcpy(fake.reason, "its image is gone");
 	ask_route(&q, "rs-one");
@@ -615,7 +616,7 @@ static void test_feed_lost(void **state)
 	fake_feed_end(CONTROL_FAILED, 0);
 	while (fake.feed_calls < calls + 2)
 		usleep(1000);
-	fake.feed_result = CONTROL_OK;
+	fake.feed_result = CONTROL_OK; /* asked without a wait, it says at once that it is back */
 	for (fake.is_feed_waiting = false; !fake.is_feed_waiting;)
 		usleep(1000);
 	fake_nothing();
