@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -88,6 +89,7 @@ static void test_no_memory(void **state)
 	struct rlimit usual, none;
 	struct server s = {.config = &c, .directory = &directory};
 	char error[512] = "";
+	void **block, **taken = NULL;
 	int rc;
 
 	c.workers = WORKERS_MAX;
@@ -96,8 +98,16 @@ static void test_no_memory(void **state)
 	none = usual;
 	none.rlim_cur = 0;
 	assert_int_equal(setrlimit(RLIMIT_AS, &none), 0);
+	while ((block = malloc(4096))) { /* what earlier tests have left in the heap */
+		*block = taken;
+		taken = block;
+	}
 	rc = server_start(&s, error);
 	server_stop(&s);
+	while ((block = taken)) {
+		taken = *block;
+		free(block);
+	}
 	assert_int_equal(setrlimit(RLIMIT_AS, &usual), 0);
 	assert_int_equal(rc, -ENOMEM);
 	assert_string_equal(error, "out of memory");
