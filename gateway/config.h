@@ -110,6 +110,8 @@ struct config {
 		uint32_t unknown;           /* cache.unknown: 4096 */
 	} cache;
 
+	char admin_socket[108]; /* admin.socket: "" = none */
+
 	struct {
 		/* crypto.*: OpenSSH names, comma separated; checked. */
 		char kex[1024], ciphers[512], macs[512], host_keys[512];

@@ -3,9 +3,12 @@
  */
 #include "core/log.h"
 #include "core/whole_file.h"
+#include "gateway/admin.h"
 #include "gateway/config.h"
 #include "gateway/host_keys.h"
+#include "gateway/region_directory.h"
 #include "gateway/server.h"
+#include "gateway/status_command.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -35,6 +38,7 @@ static void print_help(void)
 	puts("ringgate: a region's SSH entrance to sandboxes.\n"
 	     "\n"
 	     "usage: ringgate [--config FILE] [--set KEY=VALUE]... [--check] [--ready-file FILE]\n"
+	     "       ringgate status --help\n"
 	     "\n"
 	     "  --config FILE      settings, YAML; see docs/configuration.md\n"
 	     "  --set KEY=VALUE    one setting, over the file's; may be repeated\n"
@@ -139,6 +143,35 @@ static int load_secret(const struct config *c, struct proof_secret *ret_secret, 
 	return rc;
 }
 
+/* The key that signs the tokens for the control plane: one of its own, or the one towards procd. */
+static int load_control_secret(const struct config *c, const struct proof_secret *procd_secret,
+			       struct proof_secret *ret_secret, char error[512])
+{
+	int rc;
+
+	*ret_secret = *procd_secret;
+	if (!c->control.key_file[0])
+		return 0;
+	rc = proof_secret_load(c->control.key_file, ret_secret);
+	if (rc < 0)
+		snprintf(error, 512, "control.key_file %s: %s%s", c->control.key_file, strerror(-rc),
+			 rc == -EACCES ? " (only its owner may read it: chmod 600)" : "");
+	return rc;
+}
+
+/* The control plane's answers, where one is set. */
+static int make_region_directory(struct server *s, struct proof_secret *control_secret, char error[512])
+{
+	int rc = 0;
+
+	if (!s->config->control.url[0])
+		return 0;
+	rc = load_control_secret(s->config, &s->secret, control_secret, error);
+	if (rc < 0)
+		return rc;
+	return region_directory_new(s->config, control_secret->key, &s->directory, error);
+}
+
 static int make_conn_server(const struct config *c, struct conn_server **ret_server, char error[512])
 {
 	static const char *const types[] = {"ed25519", "ecdsa", "rsa"};
@@ -228,6 +261,7 @@ static void reload_directory(struct server *s, bool is_asked)
 /* Main's own work: signals, and the directory file looked at now and then. Returns at SIGTERM or SIGINT. */
 static void wait_for_end(struct server *s, const sigset_t *signals)
 {
+	bool is_file = s->config->directory[0] != 0;
 	struct timespec interval = {.tv_sec = s->config->directory_check_s ? s->config->directory_check_s : 3600};
 
 	for (;;) {
@@ -239,7 +273,7 @@ static void wait_for_end(struct server *s, const sigset_t *signals)
 		}
 		if (sig == SIGHUP)
 			log_reopen();
-		if (sig == SIGHUP || s->config->directory_check_s > 0)
+		if (is_file && (sig == SIGHUP || s->config->directory_check_s > 0))
 			reload_directory(s, sig == SIGHUP);
 	}
 }
@@ -274,6 +308,7 @@ static void log_totals(const struct server *s)
 
 static int run(struct server *s, const struct flags *f, char error[512])
 {
+	struct admin admin = {.listen_fd = -1};
 	sigset_t signals;
 	int rc;
 
@@ -286,6 +321,8 @@ static int run(struct server *s, const struct flags *f, char error[512])
 	raise_descriptor_limit();
 	keep_heap_dense();
 	rc = server_start(s, error);
+	if (rc == 0 && s->config->admin_socket[0])
+		rc = admin_start(&admin, s, s->config->admin_socket, error);
 	if (rc == 0) {
 		log_start_line(s);
 		if (f->ready_path)
@@ -295,6 +332,7 @@ static int run(struct server *s, const struct flags *f, char error[512])
 		else
 			wait_for_end(s, &signals);
 	}
+	admin_stop(&admin);
 	server_stop(s);
 	log_totals(s);
 	return rc;
@@ -304,11 +342,15 @@ int main(int argc, char **argv)
 {
 	static struct config config;
 	static struct server server;
+	static struct proof_secret control_secret;
 	struct flags flags = {0};
 	struct log_options log_options;
 	char error[512] = "";
-	int rc = parse_flags(argc, argv, &flags);
+	int rc;
 
+	if (argc > 1 && strcmp(argv[1], "status") == 0)
+		return status_command(argc - 1, argv + 1);
+	rc = parse_flags(argc, argv, &flags);
 	if (rc != 0)
 		return rc < 0 ? EXIT_SUCCESS : rc;
 	if (load_config(&flags, &config, error) < 0)
@@ -316,11 +358,12 @@ int main(int argc, char **argv)
 	if (proof_init() < 0)
 		return fail("libsodium does not start");
 	server.config = &config;
-	if (config.control.url[0])
-		return fail("control.url: the control plane's client is not in this build yet");
-	if (static_directory_new(config.directory, &server.directory, error) < 0)
+	if (config.directory[0] && static_directory_new(config.directory, &server.directory, error) < 0)
 		return fail(error);
 	if (flags.is_check) {
+		if (make_region_directory(&server, &control_secret, error) < 0)
+			return fail(error);
+		server.directory->ops->free(server.directory);
 		puts("ringgate: the configuration is good");
 		return EXIT_SUCCESS;
 	}
@@ -335,6 +378,8 @@ int main(int argc, char **argv)
 	if (rc == 0)
 		rc = load_secret(&config, &server.secret, error);
 	if (rc == 0)
+		rc = make_region_directory(&server, &control_secret, error);
+	if (rc == 0)
 		rc = make_conn_server(&config, &server.conn_server, error);
 	if (rc == 0)
 		rc = run(&server, &flags, error);
@@ -343,7 +388,9 @@ int main(int argc, char **argv)
 	else
 		log_event(LOG_INFO, "end", LOG_STR("result", "clean"));
 	conn_server_free(server.conn_server);
-	server.directory->ops->free(server.directory);
+	if (server.directory)
+		server.directory->ops->free(server.directory);
+	proof_secret_wipe(&control_secret);
 	proof_secret_wipe(&server.secret);
 	log_stop();
 	return rc < 0 ? fail(error) : EXIT_SUCCESS;

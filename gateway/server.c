@@ -242,6 +242,7 @@ int server_start(struct server *s, char ret_error[512])
 	rc = make_rings(s, ret_error);
 	if (rc < 0)
 		return rc;
+	s->started_us = ring_now_us(s->workers[0].ring);
 	rc = listen_all(s, ret_error);
 	if (rc < 0)
 		return rc;

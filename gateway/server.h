@@ -62,6 +62,7 @@ struct handshaker {
 
 struct server {
 	const struct config *config;
+	uint64_t started_us; /* CLOCK_MONOTONIC */
 	struct conn_server *conn_server;
 	struct directory *directory;
 	struct proof_secret secret;

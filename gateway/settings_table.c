@@ -265,6 +265,9 @@ static const struct setting settings[] = {
 	{"cache.unknown", U32(cache.unknown), .min = 16, .max = 1000000, .initial = "4096",
 	 .help = "Unknown keys and forbidden sandboxes remembered in this process."},
 
+	{"admin.socket", TEXT(admin_socket, is_path), .unit = "a path",
+	 .help = "A Unix socket for `ringgate status`, for the gateway's own user. Without it there is none."},
+
 	{"crypto.kex", ALGORITHMS(crypto.kex, kex_choices), .initial_shown = "all of them in this order",
 	 .help = "Key exchanges, the preferred ones first."},
 	{"crypto.ciphers", ALGORITHMS(crypto.ciphers, cipher_choices), .initial_shown = "all of them in this order",
@@ -280,10 +283,19 @@ _Static_assert(offsetof(struct config, settings) == 0, "offsets start at it");
 _Static_assert(sizeof(enum log_level) == 4 && sizeof(enum log_format) == 4, "a choice is stored as uint32_t");
 
 static const char *const sections[] = {
-	"log",    "login", "login.unauthenticated", "login.probe_lookups", "session", "procd", "control",
-	"redis",  "cache",
-
-	"crypto", NULL};
+	"log",
+	"login",
+	"login.unauthenticated",
+	"login.probe_lookups",
+	"session",
+	"procd",
+	"control",
+	"redis",
+	"cache",
+	"admin",
+	"crypto",
+	NULL,
+};
 
 const struct setting_table config_table = {
 	.program = "ringgate",

@@ -49,7 +49,7 @@ ONLY_IN = {
     "microhttpd.h": ["control/"],
     "sqlite3.h": ["control/store_sqlite"],
     "libpq-fe.h": ["control/store_postgres"],
-    "jansson.h": ["upstream/control/", "control/"],
+    "jansson.h": ["upstream/control/", "control/", "gateway/status"],
     "yaml.h": ["core/yaml"],
 }
 
