@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import json
 import os
 import re
 
@@ -87,7 +88,23 @@ def record():
         yield b"rg:" + name.encode()
 
 
-MAKERS = {"pubkey": pubkey, "directory": directory, "frame": frame, "record": record}
+def answer():
+    """Of docs/control-plane.md, to the questions of fuzz_answer.c."""
+    fingerprint = "SHA256:qARteTb2oz7ABVRSXf/ocAxO+Pv8UOQSflvmYv1Lqv0"
+    grants = [{"team_id": "t-1", "user_id": "u-1"}, {"team_id": "t-2", "user_id": "u-1"}]
+    route = {"sandbox_id": "sb-1", "team_id": "t-2", "user_id": "u-1", "procd_url": "tcp://127.0.0.1:7000",
+             "procd_key": "ed25519:AAAA", "state": "running", "version": 8}
+    for data in (
+            {"fingerprint_sha256": fingerprint, "public_key": key_lines()[0], "grants": grants, "version": 7},
+            {"fingerprint_sha256": fingerprint, "grants": []}, route, {**route, "procd_url": "", "state": "paused"},
+            {"next": 9, "revoked": [{"key": fingerprint}, {"user": "u-1", "team": "t-1"}, {"sandbox": "sb-1"}],
+             "moved": [{"sandbox": "sb-2"}]}, {"next": 4, "revoked": [], "moved": []}):
+        yield json.dumps({"success": True, "data": data}).encode()
+    for message in ("sandbox is waking up", "\u001b[31m\u00e4\u20ac\n"):
+        yield json.dumps({"success": False, "error": {"code": "unavailable", "message": message}}).encode()
+
+
+MAKERS = {"pubkey": pubkey, "directory": directory, "frame": frame, "record": record, "answer": answer}
 NEED_MSGPACK = ("frame", "record")
 
 
