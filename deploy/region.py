@@ -885,7 +885,7 @@ def parse_arguments(argv):
         help="the gateway's address (default: 127.0.0.1)")
     add("--sandboxes", metavar="N", type=sandbox_count, default=2,
         help="how many sandboxes (default: 2)")
-    add("--static", action=argparse.BooleanOptionalAction, default=True,
+    add("--static", action="store_true",
         help="no control plane: a directory file, and sandboxes that are always there")
     add("--api-port", metavar="PORT", type=port_number, default=0,
         help="the control plane's port on loopback (default: any free one)")

@@ -148,8 +148,9 @@ class Region:
 
     def command(self, port=0):
         argv = [sys.executable, RUNNER, "--bin", self.bin_dir, "--dir", self.state,
-                "--port", str(port), "--sandboxes", str(self.sandbox_count),
-                "--static" if self.is_static else "--no-static"]
+                "--port", str(port), "--sandboxes", str(self.sandbox_count)]
+        if self.is_static:
+            argv.append("--static")
         if self.config:
             path = os.path.join(self.dir, "extra.yaml")
             with open(path, "w", encoding="utf-8") as f:
