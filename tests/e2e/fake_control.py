@@ -16,13 +16,18 @@ HELD_MAX_S = 60
 
 
 class Box:
-    """A sandbox; what has a procd_url is running."""
+    """A sandbox; what has a procd_url is running. Who asks for a paused one wakes it."""
 
     def __init__(self, team, procd):
         self.team = team
         self.state = "running"
         self.procd_url = f"tcp://{procd.address}"
         self.procd_key = procd.public
+        self.wake_s = 0         # from being asked for until it runs; None: never
+        self.wake_fails = None  # instead of running: why not
+        self.wake_count = 0
+        self.on_wake = None     # called when it is to run: its processes go on; may give another procd
+        self.holds = True       # answers, for ?wait
 
 
 class FakeControl:
@@ -69,6 +74,18 @@ class FakeControl:
             self.boxes[box] = Box(self.boxes[box].team, procd)
             self.change("moved", {"sandbox": box}, tells)
 
+    def pause(self, name, on_wake=None, tells=True):
+        """Its processes are the caller's to stop."""
+        with self.lock:
+            self.boxes[name].state = "paused"
+            self.boxes[name].on_wake = on_wake
+            self.change("moved", {"sandbox": name}, tells)
+
+    def delete_box(self, name):
+        with self.lock:
+            del self.boxes[name]
+            self.change("revoked", {"sandbox": name})
+
     def forget_changes(self):
         """Whoever follows the feed has to begin anew."""
         with self.lock:
@@ -109,10 +126,45 @@ class FakeControl:
                 break
         else:
             return 403, "forbidden", "none of the grants may enter"
-        if box.state != "running" and query.get("wake") != "no":
-            return 503, "unavailable", "sandbox is waking up"
+        if query.get("wake") != "no":
+            self.wake(name, box, float(query.get("wait", 0)) if box.holds else 0)
+            if self.boxes.get(name) is not box or (team, user) not in self.keys.get(headers.get("X-SSH-Key-Fingerprint"), ()):
+                return 403, "forbidden", "not any more"
+            if box.state == "failed":
+                return 503, "unavailable", box.wake_fails
+            if box.state != "running":
+                return 503, "unavailable", "sandbox is waking up"
+        is_there = box.state == "running"
         return 200, self.versioned({"sandbox_id": name, "team_id": team, "user_id": user, "state": box.state,
-                                    "procd_url": box.procd_url, "procd_key": box.procd_key})
+                                    "procd_url": box.procd_url if is_there else "",
+                                    "procd_key": box.procd_key if is_there else ""})
+
+    def wake(self, name, box, wait_s):
+        """Asks for its resume where it is paused, and waits for what comes of it."""
+        if box.state == "paused":
+            box.state = "resuming"
+            box.wake_count += 1
+            if box.wake_s is not None:
+                threading.Timer(box.wake_s, self.awake, (name, box)).start()
+        deadline = time.monotonic() + wait_s
+        while box.state == "resuming" and not self.is_over:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            self.lock.wait(left)
+
+    def awake(self, name, box):
+        with self.lock:
+            if self.is_over:
+                return
+            if box.wake_fails:
+                box.state = "failed"
+            else:
+                procd = box.on_wake() if box.on_wake else None
+                if procd:
+                    box.procd_url, box.procd_key = f"tcp://{procd.address}", procd.public
+                box.state = "running"
+            self.change("moved", {"sandbox": name})
 
     def find_changes(self, since, wait_s):
         if not self.has_feed:
