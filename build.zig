@@ -224,15 +224,15 @@ const Tree = struct {
     /// The module of an executable: ASan's runtime has to be its first library.
     fn programModule(t: Tree) *std.Build.Module {
         const m = t.ownModule();
-        if (!t.o.asan) return m;
-        m.addObjectFile(.{ .cwd_relative = asanRuntime(t.b) });
-        // And has to begin before any library's constructors, as gcc's libasan_preinit.o makes it: p11-kit's (under libcurl)
-        // calls malloc with glibc's locale lock held, and ASan's beginning there takes it again and breaks it. Then exit hangs.
-        m.addCSourceFile(.{ .file = t.b.addWriteFiles().add("asan_preinit.c",
-            \\void __asan_init(void);
-            \\__attribute__((section(".preinit_array"), used)) static void (*const begin)(void) = __asan_init;
+        if (t.o.asan) m.addObjectFile(.{ .cwd_relative = asanRuntime(t.b) });
+        // And a sanitizer has to begin before any library's constructors, as gcc's libasan_preinit.o makes it: p11-kit's (under
+        // libcurl) calls malloc with glibc's locale lock held, and ASan's beginning there takes it again and breaks it. Then exit
+        // hangs. TSan ends there.
+        if (t.o.asan or t.o.tsan) m.addCSourceFile(.{ .file = t.b.addWriteFiles().add("preinit.c", t.b.fmt(
+            \\void __{0s}_init(void);
+            \\__attribute__((section(".preinit_array"), used)) static void (*const begin)(void) = __{0s}_init;
             \\
-        ) });
+        , .{if (t.o.asan) "asan" else "tsan"})) });
         return m;
     }
 
