@@ -45,6 +45,7 @@ STOP_S = 6              # from SIGTERM to SIGKILL of a child
 CONTROL_STOP_S = 20     # of the control plane, which ends its sandboxes first
 API_S = 20              # an answer of the control plane; pausing is held for 10 s
 ORPHAN_STOP_S = 1       # the same for what sandboxes left running
+UNIX_PATH_MAX = 108     # of a socket's address; behind a longer one is no `ringgate status`
 LINE_MAX_BYTES = 64 * 1024  # of a child's log line held back for its newline
 POLL_S = 0.02
 
@@ -477,6 +478,8 @@ class Region:
             "procd_key_file": f"procd_key_file: {yaml_string(self.path('gateway_key'))}",
             "log": 'log: {format: logfmt, file: "-"}',
         }
+        if len(os.fsencode(self.path("admin"))) < UNIX_PATH_MAX:
+            blocks["admin"] = f"admin: {{socket: {yaml_string(self.path('admin'))}}}"
         if self.api:
             blocks["control"] = f"control: {{url: {yaml_string(self.api)}}}"
             if self.options.redis:

@@ -1,0 +1,139 @@
+"""`ringgate status` and the socket behind it."""
+
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import threading
+import time
+
+import pytest
+
+from fake_region import FakeRegion
+from regions import run
+from terminal import Terminal
+from waiting import wait_until
+
+pytestmark = pytest.mark.gateway
+
+ASKER_S = 2  # ADMIN_ASKER_MS
+
+
+def status_argv(region, *arguments):
+    return [os.path.join(region.bin_dir, "ringgate"), "status", *arguments]
+
+
+def admin_path(region):
+    return os.path.join(region.state, "admin")
+
+
+def counts(region):
+    return json.loads(run(status_argv(region, "--json", "--config", region.info["config"])).ok().stdout)
+
+
+def test_lines(region):
+    out = run(status_argv(region, "--config", region.info["config"])).ok().out
+    lines = dict(line.split(None, 1) for line in out.splitlines())
+    assert set(lines) == {"gateway", "sessions", "logins", "directory"}
+    assert lines["directory"] == "kind file"
+    assert re.search(rf"\bpid {region.gateway_pid},", lines["gateway"])
+
+
+def test_it_counts(region):
+    before = counts(region)
+    region.ssh("true").ok()
+    with Terminal(region.ssh_argv(flags=("-tt",))):
+        wait_until(lambda: counts(region)["sessions"]["live"] == before["sessions"]["live"] + 1, "a live session")
+    wait_until(lambda: counts(region)["sessions"]["live"] == before["sessions"]["live"], "its end")
+    after = counts(region)
+    assert after["logins"]["good"] >= before["logins"]["good"] + 2
+    assert after["sessions"]["ended"] >= before["sessions"]["ended"] + 2
+
+
+def test_socket_is_its_owners(region):
+    mode = os.stat(admin_path(region)).st_mode
+    assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o600
+
+
+@pytest.mark.parametrize("request_bytes", [b"", b"\n", b"status", b"stop\n", b"x" * 1000, b"status\0\n"])
+def test_other_requests_get_nothing(region, request_bytes):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(admin_path(region))
+        s.settimeout(10)
+        try:
+            s.sendall(request_bytes)
+            s.shutdown(socket.SHUT_WR)
+            assert s.recv(100) == b""
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it has heard enough
+    counts(region)
+
+
+def test_who_says_nothing_holds_nobody_up_for_long(region):
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(admin_path(region))
+        started = time.monotonic()
+        counts(region)
+        assert time.monotonic() - started < ASKER_S + 5
+        assert region.serves()
+
+
+def test_wrong_usage(region):
+    for arguments in ((), ("--socket",), ("--nonsense",), ("--socket", "x", "more")):
+        assert run(status_argv(region, *arguments)).status == 2
+    assert run(status_argv(region, "--socket", "/none/such")).status == 1
+    assert run(status_argv(region, "--socket", region.info["config"])).status == 1
+
+
+@pytest.fixture
+def fake_region(bin_dir):
+    with FakeRegion(bin_dir) as one:
+        yield one
+
+
+def test_a_leftover_is_replaced(fake_region):
+    os.kill(fake_region.gateway_pid, signal.SIGKILL)
+    fake_region.process.wait()
+    fake_region.output.close()
+    FakeRegion.live.remove(fake_region)
+    assert os.path.exists(admin_path(fake_region))
+    os.unlink(fake_region.path("ready.json"))
+    fake_region.start_gateway()
+    assert fake_region.counts()["gateway"]["pid"] == fake_region.gateway_pid
+
+
+def test_a_socket_in_use_is_an_error(fake_region):
+    argv = [os.path.join(fake_region.bin_dir, "ringgate")]
+    for setting in fake_region.gateway_settings():
+        argv += ["--set", setting]
+    result = run(argv)
+    assert result.status == 1 and "another gateway answers there" in result.err, result
+    assert fake_region.counts()["gateway"]["pid"] == fake_region.gateway_pid
+
+
+def test_it_ends_with_the_gateway(fake_region):
+    """An asker that is being served does not hold up the end."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(admin_path(fake_region))
+        started = time.monotonic()
+        fake_region.process.terminate()
+        fake_region.process.wait(10)
+        assert time.monotonic() - started < 5
+    assert not os.path.exists(admin_path(fake_region))
+
+
+def test_many_askers(region):
+    """One after another, each is answered."""
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(
+        subprocess.run(status_argv(region, "--json", "--config", region.info["config"]), timeout=30,
+                       stdout=subprocess.PIPE, check=False))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [r.returncode for r in results] == [0] * 8
+    assert all(json.loads(r.stdout)["gateway"]["pid"] == region.gateway_pid for r in results)
