@@ -15,6 +15,7 @@
 #define BENCH_COUNT_MAX 1000000
 #define BENCH_PARALLEL_MAX 20000
 #define BENCH_RESULTS_MAX 64
+#define BENCH_KEYS_MAX 65536
 
 struct bench_options {
 	uint32_t count;       /* how many in all */
@@ -32,6 +33,8 @@ struct bench {
 	struct ring *ring;
 	struct bench_options options;
 	struct client_options client;
+	struct ssh_key_struct **keys; /* connect, exec: each connection takes the next */
+	uint32_t key_count, next_key;
 	struct timer limit, progress;
 	struct histogram latency; /* of what the scenario names */
 	uint64_t started_us, ended_us, first_us;

@@ -10,8 +10,10 @@
 #include "core/nearest.h"
 #include "ring/socket.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,7 +121,7 @@ static void usage(void)
 	     "\n"
 	     "  --address ADDR:PORT  numeric address of the server\n"
 	     "  --user NAME          SSH user name: the sandbox ID at a gateway\n"
-	     "  --identity FILE      private key without a passphrase\n"
+	     "  --identity FILE      private key without a passphrase; a folder of them: connect and exec take turns\n"
 	     "  --count N            how many in all          --parallel N  how many at once\n"
 	     "  --size BYTES         of each stream; K, M, G as powers of 1024\n"
 	     "  --interval-ms N      echo: pause after an echo (10)\n"
@@ -335,6 +337,49 @@ static int run(struct bench *b, const struct scenario *s)
 	return 0; /* what is still open ends with the process */
 }
 
+static int load_key(struct bench *b, const char *path)
+{
+	struct ssh_key_struct **more = realloc(b->keys, (b->key_count + 1) * sizeof(*more));
+
+	if (!more)
+		return -ENOMEM;
+	b->keys = more;
+	if (client_key_load(path, &b->keys[b->key_count]) < 0) {
+		fprintf(stderr, "ringbench: --identity %s: not a private key that can be read without a passphrase\n",
+			path);
+		return -EINVAL;
+	}
+	b->client.key = b->keys[0];
+	b->key_count++;
+	return 0;
+}
+
+/* A file, or all files of a folder whose names do not end in .pub. */
+static int load_keys(struct bench *b, const char *path)
+{
+	DIR *folder = opendir(path);
+	struct dirent *entry;
+	int rc = 0;
+
+	if (!folder)
+		return load_key(b, path);
+	while (rc == 0 && (entry = readdir(folder)) && b->key_count < BENCH_KEYS_MAX) {
+		size_t n = strlen(entry->d_name);
+		char file[PATH_MAX];
+
+		if (entry->d_name[0] == '.' || (n > 4 && strcmp(entry->d_name + n - 4, ".pub") == 0))
+			continue;
+		snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
+		rc = load_key(b, file);
+	}
+	closedir(folder);
+	if (rc == 0 && b->key_count == 0) {
+		fprintf(stderr, "ringbench: --identity %s: no keys in this folder\n", path);
+		rc = -ENOENT;
+	}
+	return rc;
+}
+
 static int relay(const struct bench *b, const struct arguments *a)
 {
 	struct relay_options o = {
@@ -393,11 +438,8 @@ int main(int argc, char **argv)
 	raise_descriptor_limit();
 	if (a.is_relay)
 		return relay(&bench, &a);
-	if (client_library_start() < 0 || client_key_load(a.identity, &bench.client.key) < 0) {
-		fprintf(stderr, "ringbench: --identity %s: not a private key that can be read without a passphrase\n",
-			a.identity);
+	if (client_library_start() < 0 || load_keys(&bench, a.identity) < 0)
 		return 2;
-	}
 	if (run(&bench, s) < 0)
 		return 1;
 	add_common_results(&bench);
