@@ -175,6 +175,12 @@ struct sink {
 	bool is_freed;
 };
 
+static int sink_look(struct publish_sink *p)
+{
+	(void)p;
+	return 0;
+}
+
 static int sink_change(struct publish_sink *p, const struct change *c)
 {
 	struct sink *s = (struct sink *)p;
@@ -197,7 +203,7 @@ static void sink_free(struct publish_sink *p)
 	((struct sink *)p)->is_freed = true;
 }
 
-static const struct publish_sink_ops sink_ops = {.change = sink_change, .free = sink_free};
+static const struct publish_sink_ops sink_ops = {.look = sink_look, .change = sink_change, .free = sink_free};
 
 static void sink_await(struct sink *s, int count)
 {
