@@ -104,7 +104,7 @@ static void test_late_answers(void **state)
 		make_hasty(handlers[i], 300);
 		begun = clock_ms();
 		assert_int_equal(key_of(&k), CONTROL_FAILED);
-		assert_in_range(clock_ms() - begun, 295, 1500);
+		assert_in_range(clock_ms() - begun, 295, 4000);
 		assert_string_equal(k.call.reason, "no answer within 300 ms");
 		/* One that is silent is not asked again. */
 		assert_int_equal(server.request_count, 1);
@@ -124,7 +124,7 @@ static void test_late_in_the_queue(void **state)
 	for (int i = 0; i < 20; i++)
 		key_ask(&k[i]);
 	run_calls();
-	assert_in_range(clock_ms() - begun, 295, 1500);
+	assert_in_range(clock_ms() - begun, 295, 4000);
 	for (int i = 0; i < 20; i++)
 		assert_int_equal(k[i].call.result, CONTROL_FAILED);
 	assert_int_equal(server.request_count, 4);
