@@ -20,6 +20,9 @@
 #define CONFIG_PATH_MAX SETTINGS_PATH_MAX
 #define CONFIG_ERROR_BYTES SETTINGS_ERROR_BYTES
 
+/* Where forwards may lead: nowhere, to addresses inside the sandbox, to whatever it reaches. */
+enum forward_scope { FORWARD_NONE, FORWARD_LOOPBACK, FORWARD_ALL };
+
 struct config {
 	struct settings settings; /* first: the table's offsets start here */
 
@@ -69,7 +72,8 @@ struct config {
 		uint32_t accept_env_count;
 		uint32_t resume_timeout_s; /* session.resume_timeout_s: for a paused sandbox to wake up, 60 */
 		uint32_t resume_poll_s;    /* session.resume_poll_s: the directory may hold an answer back, 15 */
-		uint32_t forward_tcp; /* session.forward_tcp: none, loopback (addresses inside the sandbox), all; 1 */
+		uint32_t forward_tcp;      /* session.forward_tcp: enum forward_scope; loopback */
+		uint32_t forward_unix;     /* session.forward_unix: 0 or 1; 1 */
 	} session;
 
 	struct {

@@ -54,6 +54,8 @@
 #define LINK_MODES_MAX 2048
 /* A command: under the kernel's limit for one argument. */
 #define LINK_COMMAND_MAX (128 * 1024 - 1)
+/* A Unix socket's path: Linux takes 108 bytes with the NUL. */
+#define LINK_PATH_MAX 107
 
 /* The hand-over waits for the client's socket to take what is queued, SUCCESS at its end; a slow link needs a second or two. */
 #define SESSION_MOVE_MS 30000
@@ -71,6 +73,12 @@
 
 /* Farewell messages leave within this, or are dropped. */
 #define SESSION_LINGER_MS 3000
+
+/*
+ * A client that has sent all and closed a forwarded connection: what the sandbox's end has no room for yet is kept so long. A program
+ * that reads nothing is hung up after SESSION_LINGER_MS instead.
+ */
+#define LINK_DRAIN_MS (60 * 1000)
 
 /* Buffers of a connection that rests are given back after this. */
 #define SESSION_REST_MS 5000

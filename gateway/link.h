@@ -38,7 +38,7 @@ struct link {
 	enum link_state state;
 	uint32_t number;          /* on the procd stream; 0 before OPENING */
 	struct link_setup *setup; /* what OPEN will say; NULL after it was sent */
-	bool is_tcp, is_subsystem, has_pty;
+	bool is_forward, is_subsystem, has_pty;
 	uint32_t columns; /* of the pty; 0: not known */
 	/* links_tell_waking has told; and what its line takes up of a terminal, where it can be written over. */
 	bool is_told;

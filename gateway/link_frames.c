@@ -14,8 +14,8 @@ static void send_open(struct link *l)
 	struct frame f = {.type = FRAME_OPEN};
 
 	link_move(l, LINK_OPENING);
-	link_clear_waking(l);     /* while all of the client's window is ours still */
-	l->is_silent = l->is_tcp; /* a connection that procd makes may take its time */
+	link_clear_waking(l);         /* while all of the client's window is ours still */
+	l->is_silent = l->is_forward; /* a connection that procd makes may take its time */
 	timer_start(ls->session->ring, &l->deadline, l->is_silent ? LINK_OPEN_MS : LINK_SILENT_MS);
 	l->number = ls->next_number;
 	ls->next_number += 2;
@@ -55,7 +55,7 @@ static int on_opened(struct link *l, uint32_t credit)
 	l->up_credit = credit;
 	link_clear_waking(l);
 	if (link_can_send(l)) {
-		if (l->is_tcp)
+		if (l->is_forward)
 			chan_accept(l->chan);
 		else
 			chan_reply(l->chan, true);
@@ -75,7 +75,7 @@ static int on_refused(struct link *l, const struct frame *f)
 	if (ch && !chan_is_close_sent(ch) && l->is_subsystem) {
 		link_move(l, LINK_DONE);
 		chan_reply(ch, false);
-	} else if (ch && l->is_tcp && bytes_is(f->error.code, "denied")) {
+	} else if (ch && l->is_forward && bytes_is(f->error.code, "denied")) {
 		link_move(l, LINK_DONE);
 		l->chan = NULL;
 		chan_refuse(ch, CHAN_PROHIBITED, text);
@@ -102,7 +102,7 @@ static int on_exit_frame(struct link *l, const struct frame *f)
 {
 	char message[160];
 
-	if (l->state != LINK_LIVE || l->is_exit_seen || l->is_tcp)
+	if (l->state != LINK_LIVE || l->is_exit_seen || l->is_forward)
 		return -EPROTO;
 	l->is_exit_seen = true;
 	if (!link_can_send(l))

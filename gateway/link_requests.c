@@ -6,24 +6,37 @@
 #include "gateway/link_setup.h"
 #include "gateway/session.h"
 
+/* Why this forward is not even asked for; NULL: it is. */
+static const char *forbidden(const struct config *c, const struct chan_open *o)
+{
+	if (o->kind == CHAN_UNIX && !c->session.forward_unix)
+		return "forwarding to Unix sockets is switched off at this gateway (session.forward_unix)";
+	if (o->kind == CHAN_TCP && c->session.forward_tcp == FORWARD_NONE)
+		return "forwarding is switched off at this gateway (session.forward_tcp)";
+	if (o->kind == CHAN_TCP && c->session.forward_tcp == FORWARD_LOOPBACK && !host_is_loopback(o->host))
+		return "only addresses inside the sandbox (localhost) can be reached (session.forward_tcp)";
+	return NULL;
+}
+
 enum chan_answer link_on_chan_open(struct links *ls, struct chan *ch, const struct chan_open *o)
 {
-	const struct config *c = ls->session->server->config;
+	const char *why = forbidden(ls->session->server->config, o);
 	struct link *l;
 
-	if (o->is_tcp && (c->session.forward_tcp == 0 || (c->session.forward_tcp == 1 && !host_is_loopback(o->host)))) {
-		chan_refuse(ch, CHAN_PROHIBITED,
-			    c->session.forward_tcp == 0
-				    ? "forwarding is switched off at this gateway"
-				    : "only addresses inside the sandbox (localhost) can be reached");
+	if (why) {
+		chan_refuse(ch, CHAN_PROHIBITED, why);
 		return CHAN_NO;
 	}
-	if (o->is_tcp && (o->port == 0 || o->port > 65535)) {
+	if (o->kind == CHAN_TCP && (o->port == 0 || o->port > 65535)) {
 		chan_refuse(ch, CHAN_CONNECT_FAILED, "no such port");
 		return CHAN_NO;
 	}
+	if (o->kind == CHAN_UNIX && !path_is_good(o->path)) {
+		chan_refuse(ch, CHAN_CONNECT_FAILED, "the path of a Unix socket has 1 to 107 bytes, and no NUL");
+		return CHAN_NO;
+	}
 	l = ls->count < LINK_COUNT_MAX ? link_new(ls, ch) : NULL;
-	if (!l || (o->is_tcp && !link_setup_tcp(l->setup, o))) {
+	if (!l || (o->kind != CHAN_SESSION && !link_setup_forward(l->setup, o))) {
 		if (l) {
 			l->chan = NULL;
 			link_free(l);
@@ -33,9 +46,9 @@ enum chan_answer link_on_chan_open(struct links *ls, struct chan *ch, const stru
 		return CHAN_NO;
 	}
 	ls->opened_count++;
-	if (!o->is_tcp)
+	if (o->kind == CHAN_SESSION)
 		return CHAN_YES;
-	l->is_tcp = true;
+	l->is_forward = true;
 	link_move(l, LINK_WAITING);
 	ls->events->on_wanted(ls);
 	return CHAN_LATER;
@@ -143,7 +156,7 @@ enum chan_answer link_on_chan_request(struct chan *ch, const struct chan_request
  */
 static bool still_owes_exit(const struct link *l)
 {
-	return l->state == LINK_LIVE && !l->is_tcp && !l->is_exit_seen && l->is_up_eof && chan_is_eof_sent(l->chan);
+	return l->state == LINK_LIVE && !l->is_forward && !l->is_exit_seen && l->is_up_eof && chan_is_eof_sent(l->chan);
 }
 
 void link_on_chan_close(struct chan *ch)
@@ -156,7 +169,8 @@ void link_on_chan_close(struct chan *ch)
 		l->is_close_wanted = true;
 		link_push_up(l);
 		if (!l->is_close_sent)
-			timer_start(l->links->session->ring, &l->deadline, SESSION_LINGER_MS);
+			timer_start(l->links->session->ring, &l->deadline,
+				    l->is_forward && l->is_up_eof ? LINK_DRAIN_MS : SESSION_LINGER_MS);
 	} else if (l->state == LINK_WAITING) {
 		link_move(l, LINK_DONE);
 	}

@@ -118,8 +118,12 @@ bool link_setup_start(struct link_setup *s, const struct chan_request *r)
 	}
 }
 
-bool link_setup_tcp(struct link_setup *s, const struct chan_open *o)
+bool link_setup_forward(struct link_setup *s, const struct chan_open *o)
 {
+	if (o->kind == CHAN_UNIX) {
+		s->kind = "unix";
+		return copy(o->path, LINK_PATH_MAX, &s->value, &s->options.path);
+	}
 	s->kind = "tcp";
 	s->options.port = o->port;
 	s->options.originator_port = o->originator_port;
@@ -169,4 +173,9 @@ bool host_is_loopback(struct bytes host)
 	if (inet_pton(AF_INET, text, &v4) == 1)
 		return (ntohl(v4.s_addr) >> 24) == 127;
 	return inet_pton(AF_INET6, text, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+bool path_is_good(struct bytes path)
+{
+	return path.n > 0 && path.n <= LINK_PATH_MAX && !memchr(path.p, 0, path.n);
 }

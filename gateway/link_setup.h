@@ -13,7 +13,7 @@
 #include "upstream/procd/frame.h"
 
 struct link_setup {
-	const char *kind; /* shell, exec, subsystem, tcp */
+	const char *kind; /* shell, exec, subsystem, tcp, unix */
 	struct frame_open_options options;
 	/* Owned copies behind the options. */
 	struct frame_env env[FRAME_ENV_MAX];
@@ -28,12 +28,15 @@ void link_setup_free(struct link_setup *s);
 MUST_USE bool link_setup_pty(struct link_setup *s, const struct chan_request *r);
 MUST_USE bool link_setup_env(struct link_setup *s, const struct config *c, const struct chan_request *r);
 MUST_USE bool link_setup_start(struct link_setup *s, const struct chan_request *r);
-MUST_USE bool link_setup_tcp(struct link_setup *s, const struct chan_open *o);
+MUST_USE bool link_setup_forward(struct link_setup *s, const struct chan_open *o);
 
 /* True for the server side of the old scp protocol: `scp -t …` or `scp -f …`. */
 bool command_is_legacy_scp(struct bytes command);
 
 /* Is this an address of the sandbox itself: localhost, 127.0.0.0/8, ::1, or nothing? */
 bool host_is_loopback(struct bytes host);
+
+/* Can a Unix socket have this path? */
+bool path_is_good(struct bytes path);
 
 #endif

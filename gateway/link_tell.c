@@ -30,7 +30,7 @@ void link_tell(struct link *l, const char *text)
 	char line[TELL_MAX];
 	int n = snprintf(line, sizeof(line), "ringgate: %s\r\n", text);
 
-	if (n < 0 || l->is_tcp || !l->chan)
+	if (n < 0 || l->is_forward || !l->chan)
 		return;
 	link_clear_waking(l);
 	if ((size_t)n >= sizeof(line))
@@ -75,7 +75,7 @@ void links_tell_waking(struct links *ls, uint32_t seconds)
 	for (struct list *n = ls->list.next; n != &ls->list; n = n->next) {
 		struct link *l = CONTAINER_OF(n, struct link, node);
 
-		if ((l->state == LINK_WAITING || l->state == LINK_OPENING) && !l->is_tcp && link_can_send(l))
+		if ((l->state == LINK_WAITING || l->state == LINK_OPENING) && !l->is_forward && link_can_send(l))
 			tell_waking(l, seconds);
 	}
 }
@@ -108,7 +108,7 @@ void link_client_fail(struct link *l, const char *text, uint32_t status)
 {
 	struct chan *ch = l->chan;
 
-	if (l->is_tcp) {
+	if (l->is_forward) {
 		l->chan = NULL;
 		chan_refuse(ch, CHAN_CONNECT_FAILED, text);
 		link_free_when_done(l);
@@ -142,7 +142,7 @@ void link_lose(struct link *l, const char *text)
 		return;
 	}
 	l->farewell = text;
-	if (l->is_tcp || link_has_room_to_tell(l) || chan_is_eof_sent(l->chan))
+	if (l->is_forward || link_has_room_to_tell(l) || chan_is_eof_sent(l->chan))
 		link_say_farewell(l);
 	else
 		timer_start(l->links->session->ring, &l->deadline, SESSION_LINGER_MS);
@@ -156,7 +156,7 @@ void link_say_farewell(struct link *l)
 	l->farewell = NULL;
 	timer_stop(l->links->session->ring, &l->deadline);
 	link_tell(l, text);
-	if (!l->is_tcp && !l->is_exit_seen)
+	if (!l->is_forward && !l->is_exit_seen)
 		chan_exit_signal(ch, bytes_str("HUP"), false, bytes_str(text));
 	chan_eof(ch);
 	chan_close(ch);

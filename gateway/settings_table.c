@@ -11,7 +11,8 @@
 
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
 static const char *const log_formats[] = {"logfmt", "json", NULL};
-static const char *const forward_choices[] = {"none", "loopback", "all", NULL};
+static const char *const forward_choices[] = {"none", "loopback", "all", NULL}; /* enum forward_scope */
+static const char *const yes_no[] = {"no", "yes", NULL};
 
 /* What is accepted at all: nothing with SHA-1, no CBC, no group under 2048 bits. */
 static const char *const kex_choices[] = {
@@ -195,6 +196,8 @@ static const struct setting settings[] = {
 	{"session.forward_tcp", CHOICE(session.forward_tcp, forward_choices), .initial = "loopback",
 	 .help = "Where ssh -L, -D and -W may lead: nowhere, to addresses inside the sandbox, to whatever the sandbox "
 		 "reaches."},
+	{"session.forward_unix", CHOICE(session.forward_unix, yes_no), .initial = "yes",
+	 .help = "ssh -L to Unix sockets in the sandbox."},
 
 	{"procd.connect_timeout_ms", U32(procd.connect_timeout_ms), .unit = "milliseconds", .min = 100, .max = 120000,
 	 .initial = "5000", .help = "For a connection to a sandbox."},

@@ -57,7 +57,7 @@ void channel_consumed(struct channel *c, uint32_t n)
 
 	ASSERT(n <= c->held);
 	c->held -= n;
-	if (c->state != CHANNEL_OPEN || c->is_eof_in)
+	if (c->state != CHANNEL_OPEN || c->is_eof_in || c->is_close_in)
 		return;
 	window_raise(c);
 	ASSERT(c->granted + c->held <= c->window);
@@ -280,6 +280,9 @@ static int on_close(struct channel *c)
 {
 	struct frame f = {.type = FRAME_CLOSE};
 
+	c->is_close_in = true;
+	if (c->state == CHANNEL_OPEN && c->kind->on_close && c->kind->on_close(c))
+		return 0;
 	if (c->state == CHANNEL_OPENING) {
 		f.type = FRAME_REFUSED;
 		f.error.code = bytes_str("denied");
@@ -292,6 +295,8 @@ static int on_close(struct channel *c)
 
 int channel_on_frame(struct channel *c, const struct frame *f)
 {
+	if (c->is_close_in)
+		return 0;
 	switch (f->type) {
 	case FRAME_CREDIT:
 		return on_credit(c, f->credit);
@@ -318,7 +323,7 @@ int channel_on_data(struct channel *c, uint32_t stream, struct bytes piece)
 {
 	int rc;
 
-	if (stream != 0 || c->is_eof_in || c->state != CHANNEL_OPEN) {
+	if (stream != 0 || c->is_eof_in || c->is_close_in || c->state != CHANNEL_OPEN) {
 		session_fail(c->session, "protocol", "DATA that may not be sent");
 		return -EPROTO;
 	}

@@ -34,6 +34,8 @@ struct channel_kind {
 	int (*on_input)(struct channel *c);
 	/* The gateway sends no more DATA. */
 	void (*on_eof)(struct channel *c);
+	/* The gateway's CLOSE. False: the channel ends at once; true: later, by channel_close. May be NULL. */
+	bool (*on_close)(struct channel *c);
 	/* RESIZE and SIGNAL; may be NULL. Negative errno ends the stream. */
 	int (*on_frame)(struct channel *c, const struct frame *f);
 	/* True when emit has something to send (credit counted). */
@@ -54,9 +56,10 @@ struct channel {
 	uint32_t number;
 	enum channel_state state;
 	uint32_t hold_count;
-	bool is_urgent;  /* a terminal: its frames pass the batch */
-	bool is_eof_in;  /* the gateway's EOF came */
-	bool is_eof_out; /* ours was sent */
+	bool is_urgent;   /* a terminal: its frames pass the batch */
+	bool is_eof_in;   /* the gateway's EOF came */
+	bool is_eof_out;  /* ours was sent */
+	bool is_close_in; /* the gateway's CLOSE came: it takes nothing more */
 
 	uint32_t send_credit; /* payload bytes that we may send */
 	uint32_t granted;     /* that the gateway may send */

@@ -82,6 +82,8 @@
 #define PING_COUNT 3
 /* Resolving a name and connecting to it. */
 #define CONNECT_MS 10000
+/* The gateway has closed a connection's channel: what its user had sent is still written, unless nothing of it is taken for so long. */
+#define DRAIN_MS 30000
 /* What is left in a terminal when its process has ended: time that nothing comes, and bytes in all. */
 #define PTY_DRAIN_MS 100
 #define PTY_DRAIN_BYTES (256 * 1024)

@@ -45,6 +45,8 @@ static int tcp_on_input(struct channel *c)
 	}
 	if (n > 0)
 		channel_consumed(c, (uint32_t)n);
+	if (n > 0 && c->is_close_in)
+		channel_deadline(c, DRAIN_MS);
 	if (t->sink.state == SINK_ENDING && sink_waiting(&t->sink) == 0) {
 		(void)shutdown(t->sink.fd, SHUT_WR);
 		input_end(c);
@@ -70,6 +72,20 @@ static void tcp_on_eof(struct channel *c)
 	t->sink.state = SINK_ENDING;
 	if (tcp_on_input(c) < 0)
 		session_fail(c->session, "no-memory", "out of memory");
+}
+
+/* What the user had sent still reaches the connection: his EOF and CLOSE may come while it is being written. */
+static bool tcp_on_close(struct channel *c)
+{
+	struct tcp *t = &c->tcp;
+
+	if (sink_waiting(&t->sink) == 0)
+		return false;
+	t->in.is_done = c->is_eof_out = true; /* nobody wants more of it */
+	if (t->sink.state == SINK_OPEN)
+		t->sink.state = SINK_ENDING;
+	channel_deadline(c, DRAIN_MS);
+	return true;
 }
 
 static bool close_is_due(const struct channel *c)
@@ -212,7 +228,9 @@ static void connect_next(struct channel *c)
 
 static void tcp_on_deadline(struct channel *c)
 {
-	if (c->state == CHANNEL_OPENING)
+	if (c->is_close_in)
+		input_end(c); /* it does not read */
+	else if (c->state == CHANNEL_OPENING)
 		channel_refuse(c, "unreachable",
 			       c->tcp.job ? "the name was not resolved in time" : strerror(ETIMEDOUT));
 }
@@ -299,6 +317,7 @@ const struct channel_kind tcp_kind = {
 	.on_data = tcp_on_data,
 	.on_input = tcp_on_input,
 	.on_eof = tcp_on_eof,
+	.on_close = tcp_on_close,
 	.has_output = tcp_has_output,
 	.emit = tcp_emit,
 	.on_deadline = tcp_on_deadline,

@@ -137,30 +137,47 @@ void chan_refuse(struct chan *ch, enum chan_open_failure why, const char *text)
 	chan_free(ch);
 }
 
+/* The kind's own fields; false where the kind is not known. */
+static bool open_read(struct chan_open *o, struct bytes type, struct wire *w)
+{
+	if (bytes_is(type, "session")) {
+		o->kind = CHAN_SESSION;
+	} else if (bytes_is(type, "direct-tcpip")) {
+		o->kind = CHAN_TCP;
+		o->host = wire_string(w);
+		o->port = wire_u32(w);
+		o->originator_host = wire_string(w);
+		o->originator_port = wire_u32(w);
+	} else if (bytes_is(type, "direct-streamlocal@openssh.com")) {
+		/* OpenSSH's PROTOCOL, section 2.4: two fields are reserved. */
+		o->kind = CHAN_UNIX;
+		o->path = wire_string(w);
+		(void)wire_string(w);
+		(void)wire_u32(w);
+	} else {
+		return false;
+	}
+	return true;
+}
+
 static void on_open(struct conn *c, struct wire *w)
 {
 	struct bytes type = wire_string(w);
 	uint32_t peer_number = wire_u32(w), peer_window = wire_u32(w), peer_packet = wire_u32(w);
-	bool is_session = bytes_is(type, "session"), is_tcp = bytes_is(type, "direct-tcpip");
-	struct chan_open o = {.is_tcp = is_tcp};
+	struct chan_open o = {0};
+	bool is_known = open_read(&o, type, w);
 	enum chan_answer answer;
 	struct chan *ch;
 
-	if (is_tcp) {
-		o.host = wire_string(w);
-		o.port = wire_u32(w);
-		o.originator_host = wire_string(w);
-		o.originator_port = wire_u32(w);
-	}
 	if (w->is_bad) {
 		protocol_error(c, "malformed channel open");
 		return;
 	}
-	if (!is_session && !is_tcp) {
+	if (!is_known) {
 		send_open_failure(c, peer_number, CHAN_UNKNOWN_TYPE, "this type of channel is not supported");
 		return;
 	}
-	if (is_session && c->no_more_sessions) {
+	if (o.kind == CHAN_SESSION && c->no_more_sessions) {
 		protocol_error(c, "a session after no-more-sessions");
 		return;
 	}
@@ -169,7 +186,7 @@ static void on_open(struct conn *c, struct wire *w)
 		send_open_failure(c, peer_number, CHAN_RESOURCE_SHORTAGE, "too many open channels on this connection");
 		return;
 	}
-	ch->is_tcp = is_tcp;
+	ch->is_forward = o.kind != CHAN_SESSION;
 	ch->peer_number = peer_number;
 	ch->peer_window = peer_window;
 	/* A peer that wants tiny packets would make us send one for each byte. */
@@ -371,7 +388,7 @@ static void on_request(struct chan *ch, struct wire *w)
 		return; /* we said CLOSE; nothing may follow it */
 	if (is_start(r.kind)) {
 		/* Only one of these can succeed on a channel (RFC 4254 section 6.5). */
-		if (!ch->is_started && !ch->is_tcp) {
+		if (!ch->is_started && !ch->is_forward) {
 			ch->is_started = ch->is_start_pending = true;
 			ch->start_wants_reply = r.wants_reply;
 			answer = c->events->on_chan_request(ch, &r);
@@ -379,7 +396,7 @@ static void on_request(struct chan *ch, struct wire *w)
 				chan_reply(ch, answer == CHAN_YES);
 			return;
 		}
-	} else if (!ch->is_tcp) {
+	} else if (!ch->is_forward) {
 		answer = c->events->on_chan_request(ch, &r);
 	}
 	if (r.wants_reply && !c->has_ended)

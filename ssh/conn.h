@@ -83,11 +83,18 @@ struct chan_request {
 	uint32_t columns, rows, xpixels, ypixels; /* pty, window-change */
 };
 
+enum chan_kind {
+	CHAN_SESSION,
+	CHAN_TCP,  /* direct-tcpip */
+	CHAN_UNIX, /* direct-streamlocal@openssh.com */
+};
+
 /* What a channel is opened for. */
 struct chan_open {
-	bool is_tcp; /* direct-tcpip; else a session */
-	struct bytes host, originator_host;
+	enum chan_kind kind;
+	struct bytes host, originator_host; /* CHAN_TCP */
 	uint32_t port, originator_port;
+	struct bytes path; /* CHAN_UNIX */
 };
 
 /* RFC 4254 section 5.1. */

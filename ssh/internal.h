@@ -66,7 +66,7 @@ struct chan {
 	uint32_t window;      /* what the client may still send */
 	uint32_t peer_window; /* what we may still send */
 	uint32_t peer_packet;
-	bool is_tcp;
+	bool is_forward;       /* not a session */
 	bool is_answering;     /* inside on_chan_open */
 	bool is_started;       /* shell, exec or subsystem was asked for */
 	bool is_start_pending; /* and not answered */

@@ -1,7 +1,6 @@
 """-L, -D and -W: ports inside the sandbox, seen from the user's machine."""
 
 import asyncio
-import contextlib
 import hashlib
 import os
 import socket
@@ -12,49 +11,9 @@ import threading
 import pytest
 
 from aclient import finish
+from forwards import CHUNK, Server, echo, exchange, forwarding
 from regions import run, sha_of_stream
 from waiting import free_port, wait_until
-
-CHUNK = 1 << 18
-
-
-class Server:
-    """A TCP server of the test's own, on a thread for each connection."""
-
-    def __init__(self, handle):
-        self.handle = handle
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.port = self.listener.getsockname()[1]
-        self.errors = []
-        self.peak = 0
-        self.open = 0
-        self.lock = threading.Lock()
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
-
-    def serve(self, connection):
-        with self.lock:
-            self.open += 1
-            self.peak = max(self.peak, self.open)
-        try:
-            self.handle(connection)
-        except OSError as error:
-            self.errors.append(error)
-        finally:
-            connection.close()
-            with self.lock:
-                self.open -= 1
-
-    def close(self):
-        self.listener.close()
-
 
 @pytest.fixture
 def server():
@@ -67,51 +26,6 @@ def server():
     yield start
     for one in opened:
         one.close()
-
-
-def echo(connection):
-    while data := connection.recv(CHUNK):
-        connection.sendall(data)
-    connection.shutdown(socket.SHUT_WR)
-
-
-@contextlib.contextmanager
-def forwarding(region, *flags, port):
-    """An ssh -N with forwards; ready when its port is."""
-    client = subprocess.Popen(
-        region.ssh_argv(flags=("-N", *flags), opts=["ExitOnForwardFailure=yes"]),
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-    def is_ready():
-        assert client.poll() is None, client.stderr.read()
-        try:
-            socket.create_connection(("127.0.0.1", port), 5).close()
-            return True
-        except ConnectionRefusedError:
-            return False
-
-    try:
-        # The probe itself is forwarded and closed at once: that is a test, too.
-        wait_until(is_ready, "the forwarded port")
-        yield client
-    finally:
-        client.kill()
-        client.wait()
-        client.stderr.close()
-
-
-def exchange(port, data, half_close=True):
-    """Sends all, closes the sending side, reads to the end."""
-    with socket.create_connection(("127.0.0.1", port), 20) as s:
-        s.settimeout(60)
-        sender = threading.Thread(target=lambda: (s.sendall(data), half_close
-                                                  and s.shutdown(socket.SHUT_WR)))
-        sender.start()
-        parts = []
-        while part := s.recv(CHUNK):
-            parts.append(part)
-        sender.join()
-        return b"".join(parts)
 
 
 def socks(port, host, target_port):

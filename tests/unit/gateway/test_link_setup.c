@@ -36,6 +36,21 @@ static void test_loopback_hosts(void **state)
 		assert_false(host_is_loopback(bytes_str(outside[i])));
 }
 
+static void test_paths(void **state)
+{
+	char path[109];
+
+	(void)state;
+	memset(path, 'x', sizeof(path));
+	assert_true(path_is_good(bytes_of(path, 1)));
+	assert_true(path_is_good(bytes_of(path, 107)));
+	assert_false(path_is_good(bytes_of(path, 108)));
+	assert_false(path_is_good(bytes_of(path, 0)));
+	path[3] = 0;
+	assert_true(path_is_good(bytes_of(path, 3)));
+	assert_false(path_is_good(bytes_of(path, 4)));
+}
+
 static bool env(struct link_setup *s, const struct config *c, const char *name, const char *value)
 {
 	struct chan_request r = {.kind = CHAN_ENV, .key = bytes_str(name), .value = bytes_str(value)};
@@ -132,6 +147,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_legacy_scp_is_known),
 		cmocka_unit_test(test_loopback_hosts),
+		cmocka_unit_test(test_paths),
 		cmocka_unit_test(test_environment_allow_list),
 		cmocka_unit_test(test_environment_is_bounded),
 		cmocka_unit_test(test_commands_are_copied_and_bounded),
