@@ -364,13 +364,13 @@ static void test_keeps_files(void **state)
 
 	w->o.keeps_files = true;
 	start_driver(w);
-	create(w, "rs-one");
-	first = number_in(w, "rs-one", "procd");
-	assert_int_equal(w->driver->ops->remove(w->driver, "rs-one"), 0);
+	create(w, "stubborn");
+	first = number_in(w, "stubborn", "procd");
+	assert_int_equal(w->driver->ops->remove(w->driver, "stubborn"), 0);
 	while (process_count() > 0 && process_now_ms() < deadline)
 		pause_ms(5);
 	assert_int_equal(process_count(), 0);
-	assert_int_equal(number_in(w, "rs-one", "procd"), first);
+	assert_int_equal(number_in(w, "stubborn", "procd"), first);
 }
 
 static void test_procd_dies(void **state)
