@@ -372,7 +372,7 @@ static void resume(void)
 		client_free(sleepers.clients[i]);
 	}
 }
-SCENARIO(resume, 300)
+SCENARIO(resume, 150)
 
 static bool is_waited_for(void *ctx)
 {
@@ -434,7 +434,7 @@ static void paused_while_live(void)
 {
 	struct client_options o = gateway_client_options();
 	struct client_chan_plan plan = {
-		.command = "echo", .window_bytes = 256 * 1024, .is_echo = true, .packet_max = 1000, .up_bytes = 5000};
+		.command = "echo", .window_bytes = 256 * 1024, .is_echo = true, .packet_max = 1000, .up_bytes = 300};
 	bool is_lost = sim_chance(50);
 	struct sim_client *c = gateway_client(&o);
 	struct client_chan *held, *next;
@@ -470,4 +470,4 @@ static void paused_while_live(void)
 	client_disconnect(c);
 	client_free(c);
 }
-SCENARIO(paused_while_live, 100)
+SCENARIO(paused_while_live, 80)
