@@ -10,6 +10,7 @@
 #include "core/log.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -219,19 +220,28 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
 	return request_serve(r);
 }
 
-static void on_completed(void *ctx, struct MHD_Connection *c, void **at, enum MHD_RequestTerminationCode code)
+/* The library does not say how long the address is. */
+static const char *client_text(struct MHD_Connection *c, char *buf, size_t size)
 {
 	const union MHD_ConnectionInfo *peer = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	const struct sockaddr *addr = peer ? peer->client_addr : NULL;
+
+	if (!addr || (addr->sa_family != AF_INET && addr->sa_family != AF_INET6))
+		return addr && addr->sa_family == AF_UNIX ? "unix" : "unknown";
+	return socket_address_text(
+		addr, addr->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6), buf, size);
+}
+
+static void on_completed(void *ctx, struct MHD_Connection *c, void **at, enum MHD_RequestTerminationCode code)
+{
+	char address[SOCKET_TEXT_MAX];
 	struct request *r = *at;
-	char address[SOCKET_TEXT_MAX] = "unknown";
 
 	if (!r)
 		return;
-	if (peer && peer->client_addr)
-		socket_address_text(peer->client_addr, sizeof(struct sockaddr_storage), address, sizeof(address));
 	log_event(LOG_INFO, "request", LOG_STR("method", r->method), LOG_STR("path", r->path),
 		  LOG_U64("status", r->status), LOG_U64("ms", feed_clock_ms() - r->began_ms), LOG_STR("user", r->user),
-		  LOG_STR("gateway", r->gateway), LOG_STR("client", address),
+		  LOG_STR("gateway", r->gateway), LOG_STR("client", client_text(c, address, sizeof(address))),
 		  LOG_STR("end", code == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "sent" : "connection lost"));
 	json_decref(r->answer);
 	/* It may be a private key. */

@@ -808,9 +808,9 @@ def test_the_feed_is_held_until_something_happens(control, gateway, alice, no_ke
         return subjects(got[0][0]), got[0][1] - ended
 
     told, seconds = when(lambda: alice.call("DELETE", f"/users/me/ssh-keys/{one['id']}"))
-    assert told == ([{"key": key.fingerprint}], []) and seconds < 0.5
+    assert told == ([{"key": key.fingerprint}], []) and seconds < 1
     told, seconds = when(lambda: control.tell("user", "add", "--user", f"u{time.time_ns()}"))
-    assert len(told[0]) == 1 and seconds < 1
+    assert len(told[0]) == 1 and seconds < 2  # seen at the next look at the table
 
 
 def test_the_feed_is_held_no_longer_than_asked(gateway):
