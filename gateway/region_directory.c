@@ -173,6 +173,13 @@ static void on_client_freed(void *owner)
 		ring_stop(r->ring);
 }
 
+/* Which settings are wrong, before what is wrong. */
+static int refuse(int rc, const char *settings, const char *why, char ret_error[256])
+{
+	snprintf(ret_error, 256, "%s: %.200s", settings, why);
+	return rc;
+}
+
 static int make_clients(struct region *r, char ret_error[256])
 {
 	const struct config *c = r->config;
@@ -195,15 +202,19 @@ static int make_clients(struct region *r, char ret_error[256])
 		.connect_timeout_ms = c->redis.connect_timeout_ms,
 		.timeout_ms = c->redis.timeout_ms,
 	};
-	int rc = control_client_new(r->ring, &control, &r->control, ret_error);
+	char error[256] = "";
+	int rc = control_client_new(r->ring, &control, &r->control, error);
 
 	if (rc < 0)
-		return rc;
+		return refuse(rc, "control", error, ret_error);
 	r->client_count++;
-	if (r->has_redis)
-		rc = cache_new(r->ring, &cache, &region_cache_events, r, &r->cache, ret_error);
-	r->client_count += r->cache != NULL;
-	return rc;
+	if (!r->has_redis)
+		return 0;
+	rc = cache_new(r->ring, &cache, &region_cache_events, r, &r->cache, error);
+	if (rc < 0)
+		return refuse(rc, "redis", error, ret_error);
+	r->client_count++;
+	return 0;
 }
 
 /* Nothing is answered from here on; what the clients have in flight is waited for. */
@@ -303,6 +314,7 @@ static int make_parts(struct region *r, char ret_error[256])
 					[L1_GRANT] = c->cache.routes,
 					[L1_NO] = c->cache.unknown,
 				}};
+	char error[256] = "";
 	int rc;
 
 	snprintf(ret_error, 256, "out of memory");
@@ -311,9 +323,9 @@ static int make_parts(struct region *r, char ret_error[256])
 	if (!r->revisions || !r->l1)
 		return -ENOMEM;
 	if (r->has_redis) {
-		rc = secret_file_load(c->redis.secret_file, r->record_secret, ret_error);
+		rc = secret_file_load(c->redis.secret_file, r->record_secret, error);
 		if (rc < 0)
-			return rc;
+			return refuse(rc, "redis.secret_file", error, ret_error);
 	}
 	rc = ring_new(&(struct ring_options){.recv_buffer_count = 16, .recv_buffer_bytes = 16 * 1024}, &r->ring);
 	if (rc < 0) {

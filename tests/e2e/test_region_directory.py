@@ -14,7 +14,7 @@ from aclient import connect, finish
 from fake_control import Box
 from fake_region import TEAM, USER, FakeRegion
 from redises import Redis
-from regions import end_with_us
+from regions import end_with_us, run
 from waiting import stays_true, wait_until
 
 pytestmark = pytest.mark.gateway
@@ -89,6 +89,15 @@ class Live:
         self.process.stdin.write(b"x\n")
         self.process.stdin.flush()
         return self.process.stdout.readline() == b"x\n"
+
+    def carries(self, count):
+        """So many random bytes come back as they went."""
+        data = os.urandom(count)
+        writer = threading.Thread(target=lambda: (self.process.stdin.write(data), self.process.stdin.flush()))
+        writer.start()
+        back = self.process.stdout.read(count)
+        writer.join()
+        return back == data
 
     def ends(self, seconds):
         """What it says."""
@@ -216,6 +225,35 @@ def test_answers_without_a_version_live_shorter(fake_region):
     calls = region.control.calls["keys"]
     assert calls == 1
     wait_until(lambda: gets_in(region) and region.control.calls["keys"] > calls, "the end of its time")
+
+
+def test_check(fake_region, redis):
+    """--check looks into the files that are named, and asks nobody."""
+    region = fake_region(redis=redis.url)
+    calls = dict(region.control.calls)
+
+    def check(*settings):
+        argv = [os.path.join(region.bin_dir, "ringgate"), "--check"]
+        for setting in (*region.gateway_settings(), *settings):
+            argv += ["--set", setting]
+        return run(argv)
+
+    assert check().ok().out == "ringgate: the configuration is good\n"
+    open_secret = region.path("open_secret")
+    with open(open_secret, "w", encoding="ascii") as f:
+        f.write("00" * 32)
+    os.chmod(open_secret, 0o644)
+    for setting, words in (
+            (f"redis.secret_file={open_secret}", "redis.secret_file: "),
+            (f"redis.secret_file={region.path('known_hosts')}", "redis.secret_file: "),
+            ("redis.url=redis://127.0.0.1:port", "redis: "),
+            ("control.url=http://user@host:1", "control: "),
+            (f"control.key_file={region.path('known_hosts')}", "control.key_file"),
+            (f"control.ca_file={region.path('nothing')}", "control.ca_file: "),
+            (f"directory={region.path('known_hosts')}", "directory is set, too")):
+        result = check(setting)
+        assert result.status == 1 and words in result.err, (setting, result)
+    assert region.control.calls["keys"] == calls.get("keys", 0)
 
 
 # ---- changes ----------------------------------------------------------------------
@@ -567,6 +605,7 @@ def test_redis_and_control_plane_down(fake_region, redis):
         redis.kill()
         assert is_told(region, UNAVAILABLE, identity=identity)
         assert stays_true(live.is_live, 1)
+        assert live.carries(32 << 20)
         redis.start()
         region.control.fail(None)
         wait_until(lambda: login(region, identity=identity).status == 0, "their return")

@@ -393,6 +393,34 @@ static void test_check(void **state)
 	expect_check_error("ringgate.yaml:3: log.file: /nonexistent/log: its folder is not there");
 }
 
+/* A file or a control plane answers, not both; Redis only before a control plane, and only with a secret. */
+static void test_check_control(void **state)
+{
+	char text[512], error[CONFIG_ERROR_BYTES] = "";
+
+	snprintf(text, sizeof(text), "directory: %s\ncontrol: {url: \"http://192.0.2.1:80\"}\n", directory_path);
+	load(text);
+	expect_check_error("ringgate.yaml:2: control.url: directory is set, too");
+	snprintf(text, sizeof(text), "directory: %s\nredis: {url: \"redis://192.0.2.1\"}\n", directory_path);
+	load(text);
+	expect_check_error("redis.url: there is nothing to cache without control.url");
+	load("control: {url: \"http://192.0.2.1:80\"}\n");
+	if (config_check(&c, error) < 0)
+		fail_msg("%s", error);
+	set("redis.url=unix:/run/redis");
+	expect_check_error("redis.secret_file: must be set where redis.url is");
+	set("redis.secret_file=/nonexistent/secret");
+	expect_check_error("redis.secret_file: /nonexistent/secret: No such file");
+	snprintf(text, sizeof(text), "redis.secret_file=%s", directory_path);
+	set(text);
+	assert_int_equal(config_check(&c, error), 0); /* what is in it is looked at later */
+	set("control.ca_file=/nonexistent/ca");
+	expect_check_error("control.ca_file: /nonexistent/ca: No such file");
+	expect_load_error("control: {url: \"192.0.2.1:80\"}\n", "1: control.url: '192.0.2.1:80' is not accepted");
+	expect_load_error("redis: {url: \"memcached://x\"}\n", "1: redis.url: ");
+	expect_load_error("procd: {allow: [10.0.0.0/33]}\n", "1: procd.allow: '10.0.0.0/33' is not accepted");
+}
+
 /* What --help-settings prints. The caller frees it. */
 static char *printed_settings(void)
 {
@@ -467,6 +495,7 @@ int main(void)
 		cmocka_unit_test(test_unreadable_files),
 		cmocka_unit_test(test_set),
 		cmocka_unit_test(test_check),
+		cmocka_unit_test(test_check_control),
 		cmocka_unit_test(test_settings_are_printed),
 		cmocka_unit_test(test_documentation),
 	};

@@ -164,6 +164,14 @@ static enum verdict route_verdict(const char *sandbox)
 	return q.verdict;
 }
 
+static uint32_t open_requests(void)
+{
+	struct region_status status;
+
+	assert_int_equal(region_directory_status(w.directory, &status), 0);
+	return status.requests_open;
+}
+
 static void change_key(const char *fingerprint)
 {
 	struct control_change c = {.kind = CONTROL_SUBJECT_KEY};
@@ -425,6 +433,10 @@ static void test_cancel(void **state)
 	assert_int_equal(fake.cancelled, 0);
 	assert_int_equal(key_verdict(PRINT_2), VERDICT_YES);
 	assert_int_equal(fake.key_calls, 2);
+	fake.is_held = false;
+	change_key(PRINT_1);
+	assert_int_equal(key_verdict(PRINT_1), VERDICT_YES); /* our ring has run */
+	assert_int_equal(open_requests(), 0);                /* none of them stays behind */
 	finish();
 }
 
