@@ -6,6 +6,8 @@
  */
 #include "cache_world.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -267,6 +269,108 @@ static void test_greeting_is_wrong(void **state)
 	never_up("+OK\r\n+OK\r\n+OK\r\n", "HELLO: not the answer");
 }
 
+/* --- a server that is asked for a Cluster's slots, and a Sentinel --- */
+
+static uint16_t serve_tcp(void)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t bytes = sizeof(in);
+
+	close(fake.listener);
+	fake.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(fake.listener, (struct sockaddr *)&in, sizeof(in)), 0);
+	assert_int_equal(listen(fake.listener, 16), 0);
+	assert_int_equal(getsockname(fake.listener, (struct sockaddr *)&in, &bytes), 0);
+	fake.greeting = hello;
+	assert_int_equal(pthread_create(&fake.thread, NULL, fake_run, NULL), 0);
+	return ntohs(in.sin_port);
+}
+
+static void answer_with(const char *answer)
+{
+	fake.answer = answer;
+	fake.answer_bytes = strlen(answer);
+}
+
+static void slots_refused(const char *const *answers, size_t count)
+{
+	char url[64];
+
+	snprintf(url, sizeof(url), "cluster://127.0.0.1:%u", serve_tcp());
+	for (size_t i = 0; i < count; i++) {
+		answer_with(answers[i]);
+		world.downs = 0;
+		world_cache(url, 1000);
+		world_await_down(1);
+		if (!strstr(world.why, "makes no sense"))
+			fail_msg("answer %zu: %s", i, world.why);
+		assert_int_equal(read_names(&got, "rg:a", NULL, NULL), CACHE_FAILED);
+		world_cache_free();
+	}
+	assert_int_equal(world.ups, 0);
+}
+
+static void test_wrong_slots(void **state)
+{
+#define HOST "*2\r\n$9\r\n127.0.0.1\r\n:1\r\n"
+	static const char *const answers[] = {
+		"*0\r\n",
+		"+OK\r\n",
+		"*1\r\n:1\r\n",
+		"*1\r\n*2\r\n:0\r\n:1\r\n",
+		"*1\r\n*3\r\n:0\r\n:1\r\n*0\r\n",
+		"*1\r\n*3\r\n:-1\r\n:1\r\n" HOST,
+		"*1\r\n*3\r\n:0\r\n:16384\r\n" HOST,
+		"*1\r\n*3\r\n:2\r\n:1\r\n" HOST,
+		"*1\r\n*3\r\n:0\r\n:9223372036854775807\r\n" HOST,
+		"*1\r\n*3\r\n+0\r\n+1\r\n" HOST,
+		"*1\r\n*3\r\n:0\r\n:1\r\n*2\r\n$9\r\n127.0.0.1\r\n:70000\r\n",
+		"*1\r\n*3\r\n:0\r\n:1\r\n*2\r\n$9\r\n127.0.0.1\r\n:0\r\n",
+		"*1\r\n*3\r\n:0\r\n:1\r\n*2\r\n$9\r\n127.0.0.1\r\n:-1\r\n",
+		"*1\r\n*3\r\n:0\r\n:1\r\n*2\r\n$9\r\n127.0.\n.1\r\n:1\r\n",
+		"*2\r\n*3\r\n:0\r\n:1\r\n" HOST "*1\r\n:1\r\n",
+	};
+#undef HOST
+
+	slots_refused(answers, ARRAY_LEN(answers));
+}
+
+/* A thousand masters: more than there are connections for. */
+static void test_too_many_masters(void **state)
+{
+	static char text[100000];
+	size_t n = (size_t)snprintf(text, sizeof(text), "*1000\r\n");
+	const char *answers[] = {text};
+
+	for (int i = 0; i < 1000; i++)
+		n += (size_t)snprintf(text + n, sizeof(text) - n,
+				      "*3\r\n:%d\r\n:%d\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n", i, i, i + 1);
+	slots_refused(answers, 1);
+}
+
+/* A Sentinel that names no place: nothing is connected to, and the Sentinel is asked again. */
+static void test_wrong_master(void **state)
+{
+	static const char *const answers[] = {
+		"*2\r\n$9\r\n127.0.0.1\r\n$1\r\n0\r\n",
+		"*2\r\n$9\r\n127.0.0.1\r\n$5\r\n65536\r\n",
+		"*2\r\n$0\r\n\r\n$1\r\n1\r\n",
+		"*2\r\n$3\r\na b\r\n$1\r\n1\r\n",
+		"*2\r\n:1\r\n:1\r\n",
+	};
+	char url[64];
+
+	snprintf(url, sizeof(url), "sentinel://127.0.0.1:%u/main", serve_tcp());
+	for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
+		answer_with(answers[i]);
+		world_cache(url, 1000);
+		world_pass(100);
+		assert_string_equal(world_stats().server, "");
+		world_cache_free();
+	}
+	assert_int_equal(world.ups, 0);
+}
+
 static bool is_scanned(void)
 {
 	return world.everything > 0;
@@ -316,6 +420,9 @@ int main(void)
 		TEST(test_no_tracking),
 		TEST(test_greeting_is_garbage),
 		TEST(test_greeting_is_wrong),
+		TEST(test_wrong_slots),
+		TEST(test_too_many_masters),
+		TEST(test_wrong_master),
 		TEST(test_scan_cursor),
 		TEST(test_scan_shape),
 		TEST(test_scan_without_end),
