@@ -84,7 +84,7 @@ void cache_cancel(struct cache *c, struct cache_read *q);
 
 /*
  * Stores a sealed value for ttl_ms unless a newer version is there, or a newer number stands under one of the revisions (names
- * rg:rev:…): one Lua script, by its SHA. In a Cluster the script sees only the value's own server; there the revisions are
+ * rg:rev:…, 1 + GRANTS_MAX at most): one Lua script, by its SHA. In a Cluster the script sees only the value's own server; there the revisions are
  * read first, and again after the fill, which is deleted where one is newer. Nobody is told how it went; dropped while it is down.
  */
 void cache_fill(struct cache *c, const char *name, uint64_t version, struct bytes value, uint32_t ttl_ms,

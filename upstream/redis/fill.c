@@ -53,13 +53,14 @@ struct fill {
 	bool is_text;    /* the script was sent as text */
 	bool is_refused; /* a revision is newer, or could not be read */
 	uint32_t left;   /* answers that are to come in this stage */
-	char name[RECORD_NAME_MAX];
-	char revisions[FILL_REVISIONS_MAX][RECORD_NAME_MAX];
-	uint32_t revision_count;
 	uint64_t version;
 	char ttl_ms[16];
-	size_t value_bytes;
-	uint8_t value[];
+	size_t bytes; /* of all of it */
+	struct bytes value;
+	const char *name;
+	const char *revisions[FILL_REVISIONS_MAX];
+	uint32_t revision_count;
+	char data[]; /* the value, then the names with their NULs */
 };
 
 void fill_init(struct cache *c)
@@ -76,7 +77,7 @@ void fill_init(struct cache *c)
 
 static void fill_free(struct fill *f)
 {
-	f->cache->fill_bytes -= sizeof(*f) + f->value_bytes;
+	f->cache->fill_bytes -= f->bytes;
 	free(f);
 }
 
@@ -107,8 +108,8 @@ static int send_script(struct node *n, struct fill *f)
 	snprintf(keys, sizeof(keys), "%d", argc - 3);
 	for (int i = 0; i < argc; i++)
 		bytes[i] = strlen(argv[i]);
-	argv[argc] = (const char *)f->value;
-	bytes[argc++] = f->value_bytes;
+	argv[argc] = (const char *)f->value.p;
+	bytes[argc++] = f->value.n;
 	argv[argc] = f->ttl_ms;
 	bytes[argc] = strlen(f->ttl_ms);
 	argc++;
@@ -228,24 +229,39 @@ static void fill_read_revisions(struct fill *f, enum fill_stage stage)
 
 /* --- */
 
+/* Copies into data, and moves behind it. */
+static const char *keep(char **data, const void *p, size_t n)
+{
+	char *at = *data;
+
+	memcpy(at, p, n);
+	*data += n;
+	return at;
+}
+
 static struct fill *fill_new(struct cache *c, const char *name, uint64_t version, struct bytes value, uint32_t ttl_ms,
 			     const char (*revisions)[RECORD_NAME_MAX], uint32_t revision_count)
 {
-	size_t bytes = sizeof(struct fill) + value.n;
-	struct fill *f;
+	size_t bytes = sizeof(struct fill) + value.n + strlen(name) + 1;
+	struct fill *f = NULL;
+	char *data;
 
-	if (value.n > RECORD_VALUE_MAX || revision_count > FILL_REVISIONS_MAX || c->fill_bytes + bytes > FILL_BYTES_MAX)
+	if (value.n > RECORD_VALUE_MAX || revision_count > FILL_REVISIONS_MAX)
 		return NULL;
-	f = malloc(bytes);
+	for (uint32_t i = 0; i < revision_count; i++)
+		bytes += strlen(revisions[i]) + 1;
+	if (c->fill_bytes + bytes <= FILL_BYTES_MAX)
+		f = malloc(bytes);
 	if (!f)
 		return NULL;
 	c->fill_bytes += bytes;
-	*f = (struct fill){.cache = c, .version = version, .revision_count = revision_count, .value_bytes = value.n};
-	snprintf(f->name, sizeof(f->name), "%s", name);
-	for (uint32_t i = 0; i < revision_count; i++)
-		snprintf(f->revisions[i], sizeof(f->revisions[i]), "%s", revisions[i]);
+	*f = (struct fill){.cache = c, .version = version, .bytes = bytes, .revision_count = revision_count};
 	snprintf(f->ttl_ms, sizeof(f->ttl_ms), "%" PRIu32, ttl_ms);
-	memcpy(f->value, value.p, value.n);
+	data = f->data;
+	f->value = bytes_of(keep(&data, value.p, value.n), value.n);
+	f->name = keep(&data, name, strlen(name) + 1);
+	for (uint32_t i = 0; i < revision_count; i++)
+		f->revisions[i] = keep(&data, revisions[i], strlen(revisions[i]) + 1);
 	return f;
 }
 

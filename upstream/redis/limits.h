@@ -6,6 +6,8 @@
 
 #include "core/limits.h"
 
+#include "core/limits.h"
+
 /* --- the URL --- */
 
 /* Sentinels or seeds in one URL: people run three to five. */

@@ -276,22 +276,32 @@ static bool is_filled(void)
 	return fills_told() > fills_before;
 }
 
+enum fill_outcome fill_names(const char *name, uint64_t version, const char *rest, uint32_t ttl_ms,
+			     char (*revs)[RECORD_NAME_MAX], uint32_t count)
+{
+	struct cache_stats before = world_stats(), after;
+	char value[RECORD_VALUE_MAX];
+
+	fills_before = fills_told();
+	snprintf(value, sizeof(value), "%020" PRIu64 "%s", version, rest);
+	cache_fill(world.cache, name, version, bytes_str(value), ttl_ms, (const char(*)[RECORD_NAME_MAX])revs, count);
+	/* It owns a copy of all. */
+	memset(value, 'x', sizeof(value));
+	world_run(is_filled, "a fill");
+	after = world_stats();
+	if (after.fills > before.fills)
+		return FILLED;
+	return after.fills_refused > before.fills_refused ? FILL_REFUSED : FILL_FAILED;
+}
+
 enum fill_outcome fill(const char *name, uint64_t version, const char *rest, uint32_t ttl_ms, const char *rev_a,
 		       const char *rev_b)
 {
 	const char *revs[] = {rev_a, rev_b};
-	char names[2][RECORD_NAME_MAX], value[RECORD_VALUE_MAX];
-	struct cache_stats before = world_stats(), after;
+	char names[2][RECORD_NAME_MAX];
 	uint32_t count = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(revs) && revs[i]; i++)
 		snprintf(names[count++], RECORD_NAME_MAX, "%s", revs[i]);
-	fills_before = fills_told();
-	snprintf(value, sizeof(value), "%020" PRIu64 "%s", version, rest);
-	cache_fill(world.cache, name, version, bytes_str(value), ttl_ms, (const char(*)[RECORD_NAME_MAX])names, count);
-	world_run(is_filled, "a fill");
-	after = world_stats();
-	return after.fills > before.fills                   ? FILLED
-	       : after.fills_refused > before.fills_refused ? FILL_REFUSED
-							    : FILL_FAILED;
+	return fill_names(name, version, rest, ttl_ms, names, count);
 }

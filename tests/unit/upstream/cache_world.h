@@ -82,6 +82,8 @@ bool read_is(const struct read *r, uint32_t i, const char *text);
 enum fill_outcome { FILLED, FILL_REFUSED, FILL_FAILED };
 enum fill_outcome fill(const char *name, uint64_t version, const char *rest, uint32_t ttl_ms, const char *rev_a,
 		       const char *rev_b);
+enum fill_outcome fill_names(const char *name, uint64_t version, const char *rest, uint32_t ttl_ms,
+			     char (*revs)[RECORD_NAME_MAX], uint32_t count);
 
 struct cache_stats world_stats(void);
 

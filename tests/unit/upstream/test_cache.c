@@ -281,6 +281,20 @@ static void test_fill_and_revisions(void **state)
 	assert_int_equal(fill("rg:route:c", 99, "late", 20000, "rg:rev:key:k", NULL), FILL_REFUSED);
 }
 
+/* A key in as many teams as there may be: its own revision and all of theirs count. */
+static void test_fill_with_all_revisions(void **state)
+{
+	char names[1 + GRANTS_MAX][RECORD_NAME_MAX];
+
+	begin(TIMEOUT_MS);
+	for (int i = 0; i <= GRANTS_MAX; i++)
+		snprintf(names[i], RECORD_NAME_MAX, "rg:rev:member:team-%d:user", i);
+	assert_int_equal(fill_names("rg:key:k", 5, "x", 10000, names, ARRAY_LEN(names)), FILLED);
+	redis_do(&server, "SET rg:rev:member:team-%d:user 6", GRANTS_MAX);
+	assert_int_equal(fill_names("rg:key:k", 5, "x", 10000, names, ARRAY_LEN(names)), FILL_REFUSED);
+	assert_int_equal(fill_names("rg:key:k", 6, "x", 10000, names, ARRAY_LEN(names)), FILLED);
+}
+
 /* Look-up, change, late fill: nothing old comes back, whichever comes first. */
 static void test_late_fill(void **state)
 {
@@ -480,6 +494,22 @@ static void test_late_answer(void **state)
 		assert_true(read_is(&reads[1], 0, "1"));
 	assert_int_equal(read_names(&reads[2], "rg:a", NULL, NULL), CACHE_DONE);
 	assert_true(read_is(&reads[2], 0, "1"));
+}
+
+/* Late ones with good answers between them end nothing, however many. */
+static void test_late_ones_apart(void **state)
+{
+	begin(300);
+	for (int i = 0; i < 5; i++) {
+		kill(server.pid, SIGSTOP);
+		read_start(&reads[0], "rg:a", NULL, NULL);
+		read_await(&reads[0]);
+		assert_int_equal(reads[0].q.result, CACHE_FAILED);
+		kill(server.pid, SIGCONT);
+		while (read_names(&reads[1], "rg:a", NULL, NULL) != CACHE_DONE)
+			;
+	}
+	assert_int_equal(world.downs, 0);
 }
 
 static void test_client_kill(void **state)
@@ -691,6 +721,7 @@ int main(void)
 		TEST(test_fills_are_told),
 		TEST(test_fill),
 		TEST(test_fill_and_revisions),
+		TEST(test_fill_with_all_revisions),
 		TEST(test_late_fill),
 		TEST(test_fill_over_garbage),
 		TEST(test_fill_without_version),
@@ -703,6 +734,7 @@ int main(void)
 		TEST(test_frozen),
 		TEST(test_frozen_idle),
 		TEST(test_late_answer),
+		TEST(test_late_ones_apart),
 		TEST(test_client_kill),
 		TEST(test_full_pipeline),
 		TEST(test_acl_user),

@@ -432,13 +432,16 @@ static void test_takeover(void **state)
 	redis_do(replica, "CLUSTER FAILOVER TAKEOVER");
 	await_text(replica, "INFO replication", "role:master");
 	name_at(0, "rg:a", name);
+	/* The old one may take fills until it has heard of it; they are lost with it. Then it sends them away. */
+	while (world.ups <= MASTERS || !world_is_up()) {
+		(void)fill(name, 1, "x", 10000, NULL, NULL);
+		world_pass(20);
+	}
 	while (fill(name, 1, "x", 10000, NULL, NULL) != FILLED)
 		world_pass(50);
-	world_run(is_up, "all masters");
 	redis_do(replica, "SET rg:{%s}:news 1", name);
 	snprintf(id, sizeof(id), "rg:{%s}:news", name);
 	world_await_invalidated(id);
-	assert_true(world.ups > MASTERS);
 }
 
 /* redis:// to a server of a Cluster says what is wrong. */
