@@ -649,13 +649,14 @@ def pause(user, name):
 def test_a_paused_one_is_woken_once(control, gateway, alice, key, box):
     pause(alice, box)
     offset, started, got = control.log_size(), time.monotonic(), []
-    answer = gateway.target(box, [("dev", "alice")], key.fingerprint)
-    assert answer.status == 503, answer
-    assert answer.error[1] == "sandbox is waking up"
     threads = [threading.Thread(target=lambda: got.append(
         gateway.target(box, [("dev", "alice")], key.fingerprint, wait=20))) for _ in range(30)]
     for t in threads:
         t.start()
+    wait_until(lambda: resumes(control, offset, box), "the resume to be asked for")
+    answer = gateway.target(box, [("dev", "alice")], key.fingerprint)
+    assert answer.status == 503, answer
+    assert answer.error[1] == "sandbox is waking up"
     for t in threads:
         t.join()
     assert [a.status for a in got] == [200] * 30, got
