@@ -128,7 +128,7 @@ static int on_frame(struct procd_client *p, const struct frame *f)
 	if (b->is_closing)
 		return 0; /* the client has gone: what is written for it now would be in nobody's hands */
 	if (f->channel == 0)
-		return f->type == FRAME_GOAWAY ? 0 : -EPROTO;
+		return f->type == FRAME_GOAWAY ? 0 : forwards_on_frame(&b->links, f);
 	return links_on_frame(&b->links, f);
 }
 

@@ -73,6 +73,7 @@ struct config {
 		uint32_t resume_timeout_s; /* session.resume_timeout_s: for a paused sandbox to wake up, 60 */
 		uint32_t resume_poll_s;    /* session.resume_poll_s: the directory may hold an answer back, 15 */
 		uint32_t forward_tcp;      /* session.forward_tcp: enum forward_scope; loopback */
+		uint32_t forward_listen;   /* session.forward_listen: enum forward_scope; loopback */
 		uint32_t forward_unix;     /* session.forward_unix: 0 or 1; 1 */
 	} session;
 

@@ -80,6 +80,13 @@
  */
 #define LINK_DRAIN_MS (60 * 1000)
 
+/* What one connection may have listening in the sandbox; procd takes as many. */
+#define FORWARD_LISTEN_MAX 32
+/* Channels that procd opened and the client has not answered: as procd's limit. */
+#define FORWARD_ASKED_MAX 64
+/* An address to listen at, or where a connection came from: names have at most 253 bytes. */
+#define FORWARD_ADDRESS_MAX 255
+
 /* Buffers of a connection that rests are given back after this. */
 #define SESSION_REST_MS 5000
 

@@ -14,7 +14,8 @@
 static void on_deadline(struct timer *t);
 
 static const uint8_t allowed[] = {
-	[LINK_NEW] = 1u << LINK_WAITING | 1u << LINK_DONE,
+	[LINK_NEW] = 1u << LINK_WAITING | 1u << LINK_ASKED | 1u << LINK_DONE,
+	[LINK_ASKED] = 1u << LINK_LIVE | 1u << LINK_DONE,
 	[LINK_WAITING] = 1u << LINK_OPENING | 1u << LINK_DONE,
 	[LINK_OPENING] = 1u << LINK_LIVE | 1u << LINK_DONE,
 	[LINK_LIVE] = 1u << LINK_DONE,
@@ -35,12 +36,14 @@ void links_init(struct links *ls, struct session *s, struct procd_client *procd,
 	ls->events = events;
 	ls->next_number = 2;
 	list_init(&ls->list);
+	forwards_init(&ls->forwards);
 	deferred_init(&ls->settle, links_on_settle);
 }
 
 void links_deinit(struct links *ls)
 {
 	deferred_cancel(&ls->settle);
+	forwards_deinit(ls);
 	while (!list_is_empty(&ls->list)) {
 		struct link *l = CONTAINER_OF(ls->list.next, struct link, node);
 
@@ -60,11 +63,6 @@ struct link *link_new(struct links *ls, struct chan *ch)
 
 	if (!l)
 		return NULL;
-	l->setup = link_setup_new();
-	if (!l->setup) {
-		free(l);
-		return NULL;
-	}
 	l->links = ls;
 	l->chan = ch;
 	l->up_granted = LINK_WINDOW_FIRST;
@@ -117,6 +115,11 @@ struct link *link_find(struct links *ls, uint32_t number)
 	return NULL;
 }
 
+bool link_number_was_used(const struct links *ls, uint32_t number)
+{
+	return number % 2 == 0 ? number < ls->next_number : number <= ls->forwards.highest_channel;
+}
+
 bool link_can_send(const struct link *l)
 {
 	return l->chan && !chan_is_close_sent(l->chan);
@@ -140,17 +143,18 @@ static bool have(const struct links *ls, uint32_t states)
 
 bool links_have_waiting(const struct links *ls)
 {
-	return have(ls, 1u << LINK_WAITING);
+	return have(ls, 1u << LINK_WAITING) || forwards_are_waiting(ls, false);
 }
 
 bool links_have_unopened(const struct links *ls)
 {
-	return have(ls, 1u << LINK_WAITING | 1u << LINK_OPENING);
+	return have(ls, 1u << LINK_WAITING | 1u << LINK_OPENING) || forwards_are_waiting(ls, true);
 }
 
 void links_on_closed(struct links *ls)
 {
 	ls->next_number = 2;
+	ls->forwards.highest_channel = 0;
 	ls->last = NULL;
 	for (struct list *n = ls->list.next; n != &ls->list; n = n->next)
 		CONTAINER_OF(n, struct link, node)->number = 0;
@@ -164,9 +168,12 @@ void links_lose(struct links *ls, const char *text)
 		next = n->next;
 		if (l->state == LINK_LIVE)
 			link_lose(l, text);
+		else if (l->state == LINK_ASKED)
+			link_abandon(l);
 		else if (l->state != LINK_NEW && l->state != LINK_DONE)
 			link_fail(l, text, EXIT_UNREACHABLE);
 	}
+	forwards_lose(ls, text);
 }
 
 /*
@@ -181,6 +188,10 @@ static void on_deadline(struct timer *t)
 	if (l->farewell && l->chan) {
 		link_say_farewell(l);
 		session_flush(s);
+		return;
+	}
+	if (l->state == LINK_ASKED) {
+		(void)!link_refuse(l, "unreachable", "the client does not answer");
 		return;
 	}
 	if (l->state != LINK_OPENING && l->state != LINK_LIVE)

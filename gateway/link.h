@@ -12,6 +12,7 @@
 #define GATEWAY_LINK_H
 
 #include "core/list.h"
+#include "gateway/forward.h"
 #include "ssh/conn.h"
 #include "upstream/procd/client.h"
 
@@ -22,10 +23,12 @@ struct links;
 /*
  *   NEW ──shell, exec, subsystem, direct-tcpip──► WAITING ──stream ready──► OPENING ──OPENED──► LIVE ──CLOSE both ways──► freed
  *                                                     └───────────── REFUSED, stream lost ──────────┴──► DONE (client's CLOSE is awaited)
+ *   NEW ──procd opened it──► ASKED ──the client agrees──► LIVE
  */
 enum link_state {
 	LINK_NEW,
 	LINK_WAITING,
+	LINK_ASKED, /* procd opened it, the client has not answered: link_forward.c */
 	LINK_OPENING,
 	LINK_LIVE,
 	LINK_DONE,
@@ -71,10 +74,11 @@ struct links {
 	struct list list;
 	struct link *last; /* the link of the last DATA: most come in runs */
 	uint32_t count, next_number;
-	uint32_t up_total;      /* sum of up_granted */
-	uint32_t down_total;    /* sum of down_credit */
-	uint32_t opened_count;  /* channels since the session began, for the log */
-	struct deferred settle; /* end of the batch: credits, windows */
+	uint32_t up_total;        /* sum of up_granted */
+	uint32_t down_total;      /* sum of down_credit */
+	uint32_t opened_count;    /* channels since the session began, for the log */
+	struct forwards forwards; /* what listens in the sandbox for the client */
+	struct deferred settle;   /* end of the batch: credits, windows */
 	const struct links_events *events;
 };
 
@@ -113,6 +117,10 @@ void link_on_chan_data(struct chan *ch, struct bytes data);
 void link_on_chan_eof(struct chan *ch);
 void link_on_chan_close(struct chan *ch);
 void link_on_chan_gone(struct chan *ch);
+
+/* A channel that procd had opened. */
+void link_on_chan_opened(struct chan *ch);
+void link_on_chan_refused(struct chan *ch, uint32_t why, struct bytes text);
 
 /* --- what the stream does --- */
 

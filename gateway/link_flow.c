@@ -139,7 +139,7 @@ int links_on_data(struct links *ls, uint32_t channel, uint32_t stream, struct by
 {
 	struct link *l = link_find(ls, channel);
 
-	if (channel >= ls->next_number || channel % 2 != 0 || stream > 1)
+	if (!link_number_was_used(ls, channel) || stream > 1)
 		return -EPROTO;
 	if (!l || l->state == LINK_DONE)
 		return 0;

@@ -43,6 +43,7 @@ void links_on_ready(struct links *ls)
 		if (l->state == LINK_WAITING && ls->procd->state == PROCD_READY)
 			send_open(l);
 	}
+	forwards_on_ready(ls);
 }
 
 static int on_opened(struct link *l, uint32_t credit)
@@ -135,6 +136,8 @@ static int on_eow(struct link *l)
 
 static int on_close_frame(struct link *l)
 {
+	if (l->state == LINK_ASKED)
+		return link_refuse(l, "denied", "closed before it was open");
 	if (l->state != LINK_LIVE)
 		return -EPROTO;
 	l->is_peer_closed = true;
@@ -157,8 +160,10 @@ int links_on_frame(struct links *ls, const struct frame *f)
 	struct link *l;
 	int rc = 0;
 
-	if (f->channel >= ls->next_number || f->channel % 2 != 0)
-		return -EPROTO; /* nothing of procd's own is answered here yet, so it opens nothing unasked */
+	if (f->type == FRAME_OPEN)
+		return links_on_open(ls, f);
+	if (!link_number_was_used(ls, f->channel))
+		return -EPROTO;
 	l = link_find(ls, f->channel);
 	if (!l || l->state == LINK_DONE)
 		return 0; /* it was on its way */

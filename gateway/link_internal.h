@@ -1,6 +1,6 @@
 /*
  * gateway/link_internal.h - what the files of links share with each other: link.c (life), link_flow.c (bytes and credits),
- * link_window.c (how large the client's windows are),
+ * link_window.c (how large the client's windows are), link_forward.c (links that procd opens),
  * link_requests.c (what the client asks), link_frames.c (what procd says), link_tell.c (words for the user).
  */
 #ifndef GATEWAY_LINK_INTERNAL_H
@@ -19,10 +19,20 @@ void link_free_when_done(struct link *l);
 /* The only writer of l->state. */
 void link_move(struct link *l, enum link_state to);
 struct link *link_find(struct links *ls, uint32_t number);
+/* On this stream, by either side: a frame for another one makes no sense. */
+bool link_number_was_used(const struct links *ls, uint32_t number);
 /* The client's side takes bytes still. */
 bool link_can_send(const struct link *l);
 /* A frame without content; the session ends where it cannot be queued. */
 void link_send_frame(struct link *l, uint32_t type);
+
+/* --- link_forward.c --- */
+
+/* procd opens a channel. -EPROTO: nobody asked for it. */
+MUST_USE int links_on_open(struct links *ls, const struct frame *f);
+/* An ASKED link ends without a word to procd; or with REFUSED (-EPROTO: it reads no answers). Both free it. */
+void link_abandon(struct link *l);
+MUST_USE int link_refuse(struct link *l, const char *code, const char *message);
 
 /* --- link_flow.c --- */
 

@@ -36,7 +36,9 @@ enum chan_answer link_on_chan_open(struct links *ls, struct chan *ch, const stru
 		return CHAN_NO;
 	}
 	l = ls->count < LINK_COUNT_MAX ? link_new(ls, ch) : NULL;
-	if (!l || (o->kind != CHAN_SESSION && !link_setup_forward(l->setup, o))) {
+	if (l)
+		l->setup = link_setup_new();
+	if (!l || !l->setup || (o->kind != CHAN_SESSION && !link_setup_forward(l->setup, o))) {
 		if (l) {
 			l->chan = NULL;
 			link_free(l);

@@ -433,6 +433,13 @@ static enum chan_answer on_chan_open(struct chan *ch, const struct chan_open *o)
 	return link_on_chan_open(&s->bridge.links, ch, o);
 }
 
+static enum chan_answer on_listen(struct conn *c, const struct conn_listen *l)
+{
+	struct session *s = conn_owner(c);
+
+	return forwards_on_listen(&s->bridge.links, l);
+}
+
 static void on_chan_window(struct chan *ch)
 {
 	struct session *s = conn_owner(chan_conn(ch));
@@ -463,6 +470,9 @@ static const struct conn_events conn_events = {
 	.on_auth_failure = on_auth_failure,
 	.on_authenticated = on_authenticated,
 	.on_chan_open = on_chan_open,
+	.on_chan_opened = link_on_chan_opened,
+	.on_chan_refused = link_on_chan_refused,
+	.on_listen = on_listen,
 	.on_chan_request = link_on_chan_request,
 	.on_chan_data = link_on_chan_data,
 	.on_chan_eof = link_on_chan_eof,

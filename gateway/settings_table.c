@@ -196,8 +196,11 @@ static const struct setting settings[] = {
 	{"session.forward_tcp", CHOICE(session.forward_tcp, forward_choices), .initial = "loopback",
 	 .help = "Where ssh -L, -D and -W may lead: nowhere, to addresses inside the sandbox, to whatever the sandbox "
 		 "reaches."},
+	{"session.forward_listen", CHOICE(session.forward_listen, forward_choices), .initial = "loopback",
+	 .help = "Where ssh -R may listen in the sandbox: nowhere; on its loopback only, whatever the client asks for "
+		 "(as sshd's GatewayPorts no); where the client asks (clientspecified)."},
 	{"session.forward_unix", CHOICE(session.forward_unix, yes_no), .initial = "yes",
-	 .help = "ssh -L to Unix sockets in the sandbox."},
+	 .help = "ssh -L and -R with Unix sockets in the sandbox."},
 
 	{"procd.connect_timeout_ms", U32(procd.connect_timeout_ms), .unit = "milliseconds", .min = 100, .max = 120000,
 	 .initial = "5000", .help = "For a connection to a sandbox."},

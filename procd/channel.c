@@ -8,6 +8,17 @@
 #include <errno.h>
 #include <stdlib.h>
 
+/* We opened it. */
+static bool is_own(const struct channel *c)
+{
+	return c->number % 2 != 0;
+}
+
+bool channel_number_was_used(const struct session *s, uint32_t number)
+{
+	return number <= (number % 2 == 0 ? s->highest_number : s->highest_own);
+}
+
 static struct list *bucket(struct session *s, uint32_t number)
 {
 	return &s->buckets[(number / 2) % CHANNEL_BUCKETS];
@@ -159,6 +170,8 @@ void channel_end(struct channel *c)
 
 	if (c->state == CHANNEL_GONE)
 		return;
+	if (c->state == CHANNEL_OPENING && is_own(c))
+		s->offered_count--;
 	c->state = CHANNEL_GONE;
 	c->deadline_ms = 0;
 	if (s->last_found == c)
@@ -205,7 +218,7 @@ static void refuse(struct session *s, const struct frame *open, const char *code
 	session_urgent(s, &f);
 }
 
-static struct channel *channel_new(struct session *s, const struct channel_kind *kind, const struct frame *f)
+static struct channel *channel_new(struct session *s, const struct channel_kind *kind, uint32_t number)
 {
 	struct channel *c = calloc(1, sizeof(*c));
 
@@ -213,9 +226,8 @@ static struct channel *channel_new(struct session *s, const struct channel_kind 
 		return NULL;
 	c->session = s;
 	c->kind = kind;
-	c->number = f->channel;
+	c->number = number;
 	c->state = CHANNEL_OPENING;
-	c->send_credit = f->open.credit;
 	c->window = WINDOW_RESERVE + budget_take(s, WINDOW_START - WINDOW_RESERVE);
 	list_init(&c->in_ready);
 	list_init(&c->in_input);
@@ -253,17 +265,57 @@ int channel_open(struct session *s, const struct frame *f)
 		refuse(s, f, "too-many-channels", "too many channels are open");
 		return 0;
 	}
-	c = channel_new(s, o->kind, f);
+	c = channel_new(s, o->kind, f->channel);
 	if (!c) {
 		refuse(s, f, "no-memory", "out of memory");
 		return 0;
 	}
+	c->send_credit = f->open.credit;
 	rc = o->open(c, f);
 	ASSERT(rc == 0 || c->state == CHANNEL_GONE);
 	return 0;
 }
 
+bool channel_may_offer(const struct session *s)
+{
+	return s->state == SESSION_READY && s->offered_count < OFFERED_MAX && s->channel_count < CHANNELS_MAX;
+}
+
+struct channel *channel_offer(struct session *s, const struct channel_kind *kind, struct frame *open)
+{
+	struct channel *c;
+
+	ASSERT(channel_may_offer(s));
+	c = channel_new(s, kind, s->highest_own == 0 ? 1 : s->highest_own + 2);
+	if (!c)
+		return NULL;
+	s->highest_own = c->number;
+	s->offered_count++;
+	c->granted = c->window;
+	open->open.credit = c->window;
+	channel_send_urgent(c, open);
+	return c;
+}
+
 /* --- frames of a channel --- */
+
+static int on_answer(struct channel *c, const struct frame *f)
+{
+	if (!is_own(c) || c->state != CHANNEL_OPENING ||
+	    (f->type == FRAME_OPENED && f->opened.credit > SEND_CREDIT_MAX)) {
+		session_fail(c->session, "protocol", "an answer that makes no sense");
+		return -EPROTO;
+	}
+	if (f->type == FRAME_REFUSED) {
+		channel_end(c);
+		return 0;
+	}
+	c->session->offered_count--;
+	c->state = CHANNEL_OPEN;
+	c->send_credit = f->opened.credit;
+	channel_ready(c);
+	return 0;
+}
 
 static int on_credit(struct channel *c, uint32_t credit)
 {
@@ -297,7 +349,14 @@ int channel_on_frame(struct channel *c, const struct frame *f)
 {
 	if (c->is_close_in)
 		return 0;
+	if (c->state == CHANNEL_OPENING && is_own(c) && f->type != FRAME_OPENED && f->type != FRAME_REFUSED) {
+		session_fail(c->session, "protocol", "a frame before the answer to OPEN");
+		return -EPROTO;
+	}
 	switch (f->type) {
+	case FRAME_OPENED:
+	case FRAME_REFUSED:
+		return on_answer(c, f);
 	case FRAME_CREDIT:
 		return on_credit(c, f->credit);
 	case FRAME_EOF:

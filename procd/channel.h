@@ -1,6 +1,8 @@
 /*
  * procd/channel.h - channels: their table, credit both ways, and what the kinds of channels share.
  *
+ * The gateway opens them, with even numbers, or we do, with odd ones (channel_offer).
+ *
  *   OPENING ─opened─► OPEN ─CLOSE sent─► GONE
  *      └──────── refused ────────────────┘
  *
@@ -79,6 +81,15 @@ struct channel {
 
 /* An OPEN from the gateway. Negative errno ends the stream. */
 MUST_USE int channel_open(struct session *s, const struct frame *f);
+/* More may be offered to the gateway now. */
+bool channel_may_offer(const struct session *s);
+/*
+ * Opens a channel from our side: sends `open`, whose kind and options are filled in. Its kind's state is the caller's to set at
+ * once; data flows when the gateway has agreed. NULL: no memory.
+ */
+struct channel *channel_offer(struct session *s, const struct channel_kind *kind, struct frame *open);
+/* By either side: a frame for another number makes no sense. */
+bool channel_number_was_used(const struct session *s, uint32_t number);
 /* The live channel of that number, or NULL. */
 struct channel *channel_find(const struct session *s, uint32_t number);
 /* A frame (never DATA) for a live channel. Negative errno ends the stream. */

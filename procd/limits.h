@@ -18,6 +18,14 @@
 /* Channels of one stream that are open at once. */
 #define CHANNELS_MAX 256
 
+/* LISTENs of one stream, and channels for their connections that the gateway has not answered. */
+#define LISTENERS_MAX 32
+#define OFFERED_MAX 64
+/* Connections that wait in the kernel meanwhile. */
+#define LISTENER_BACKLOG 128
+/* For a port of the kernel's choice that is free for both IPv4 and IPv6. */
+#define LISTEN_TRIES 8
+
 /* Buckets of the table of channels by number: a power of two. */
 #define CHANNEL_BUCKETS 64
 

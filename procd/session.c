@@ -7,6 +7,7 @@
 #include "procd/session.h"
 
 #include "procd/channel.h"
+#include "procd/forward.h"
 #include "procd/listen.h"
 
 #include <errno.h>
@@ -63,18 +64,6 @@ static int on_ping(struct session *s, const struct frame *f)
 	return 0;
 }
 
-/* Forwarding from inside the sandbox is of a later version of procd. */
-static int on_listen(struct session *s, const struct frame *f)
-{
-	struct frame answer = {.type = FRAME_LISTEN_REFUSED};
-
-	answer.listen.request = f->listen.request;
-	answer.listen.code = bytes_str("unknown-kind");
-	answer.listen.message = bytes_str("procd does not listen for others");
-	session_urgent(s, &answer);
-	return 0;
-}
-
 static int on_connection_frame(struct session *s, const struct frame *f)
 {
 	switch (f->type) {
@@ -82,10 +71,13 @@ static int on_connection_frame(struct session *s, const struct frame *f)
 		return on_ping(s, f);
 	case FRAME_PONG:
 	case FRAME_GOAWAY:
-	case FRAME_UNLISTEN: /* of a LISTEN that was refused */
 		return 0;
 	case FRAME_LISTEN:
-		return on_listen(s, f);
+		forward_listen(s, f);
+		return 0;
+	case FRAME_UNLISTEN:
+		forward_unlisten(s, f);
+		return 0;
 	case FRAME_ERROR:
 		session_fail(s, NULL, "the gateway reported an error");
 		return -ECONNABORTED;
@@ -113,7 +105,7 @@ static int on_frame(void *ctx, const struct frame *f)
 		s->last_found = c;
 		return channel_on_frame(c, f);
 	}
-	if (f->channel <= s->highest_number && f->channel % 2 == 0)
+	if (channel_number_was_used(s, f->channel))
 		return 0; /* it was on its way when the channel ended */
 	session_fail(s, "protocol", "a frame for a channel that never was");
 	return -EPROTO;
@@ -133,7 +125,7 @@ static int on_data(void *ctx, uint32_t channel, uint32_t stream, struct bytes pi
 		s->last_found = c;
 		return channel_on_data(c, stream, piece);
 	}
-	if (channel <= s->highest_number && channel % 2 == 0)
+	if (channel_number_was_used(s, channel))
 		return 0;
 	session_fail(s, "protocol", "DATA for a channel that never was");
 	return -EPROTO;
@@ -386,8 +378,10 @@ static void round_run(struct session *s)
 	}
 	read_stream(s);
 	check_deadlines(s);
+	forward_accept(s);
 	write_stream(s);
 	bury(s);
+	forward_bury(s);
 	if (s->state == SESSION_LEAVING && s->channel_count == 0 && outq_is_empty(&s->out))
 		session_fail(s, NULL, "the sandbox is shutting down");
 }
@@ -452,6 +446,7 @@ static void finish(struct session *s)
 {
 	bool was_ready = s->ticket.session[0] != 0;
 
+	forward_end_all(s);
 	while (!list_is_empty(&s->channels))
 		channel_end(CONTAINER_OF(s->channels.next, struct channel, in_all));
 	say_last_words(s);
@@ -477,6 +472,8 @@ void session_run(int fd, struct options *options, struct stream_slot *slots, uin
 	list_init(&s->ready);
 	list_init(&s->input_pending);
 	list_init(&s->graveyard);
+	list_init(&s->listeners);
+	list_init(&s->listeners_ended);
 	for (int i = 0; i < CHANNEL_BUCKETS; i++)
 		list_init(&s->buckets[i]);
 	listen_name(fd, s->address, sizeof(s->address));

@@ -52,8 +52,12 @@ struct session {
 	struct list input_pending;            /* have pieces of the read at hand */
 	struct list graveyard;
 	struct channel *last_found;
+	struct list listeners, listeners_ended; /* forward.h; ended in this round */
+	uint32_t listener_count;
 	uint32_t channel_count, sftp_count;
-	uint32_t highest_number;
+	uint32_t highest_number; /* of the gateway's channels */
+	uint32_t highest_own;    /* of those that we opened */
+	uint32_t offered_count;  /* of them: not answered yet */
 	uint32_t budget_left;
 
 	uint64_t now_ms, started_ms, heard_ms;

@@ -131,10 +131,10 @@ static void connect_failed(struct channel *c)
 	channel_refuse(c, code, strerror(t->last_error));
 }
 
-static void connected(struct channel *c)
+static void use_connection(struct channel *c, int fd)
 {
 	struct tcp *t = &c->tcp;
-	int on = 1, fd = t->sink.fd;
+	int on = 1;
 
 	t->is_connected = true;
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
@@ -142,6 +142,11 @@ static void connected(struct channel *c)
 	source_init(&t->in, fd, SOURCE_SOCKET, 0);
 	/* What came with the event of the connection is not told again. */
 	t->in.is_readable = true;
+}
+
+static void connected(struct channel *c)
+{
+	use_connection(c, c->tcp.sink.fd);
 	c->deadline_ms = 0;
 	channel_opened(c);
 	if (c->is_eof_in)
@@ -298,6 +303,14 @@ int tcp_open_unix(struct channel *c, const struct frame *f)
 		connect_failed(c);
 	}
 	return 0;
+}
+
+void tcp_accepted(struct channel *c, int fd)
+{
+	tcp_init(c);
+	use_connection(c, fd);
+	if (session_watch(c->session, fd, &c->tcp.watch) < 0)
+		c->tcp.in.is_done = c->tcp.in.is_broken = true; /* closed as soon as the gateway has agreed */
 }
 
 static void tcp_end(struct channel *c)

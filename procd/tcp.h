@@ -1,5 +1,6 @@
 /*
- * procd/tcp.h - channels of kind `tcp` and `unix`: a connection made from inside the sandbox.
+ * procd/tcp.h - channels of kind `tcp` and `unix`: a connection made from inside the sandbox; and of `forwarded-tcp`
+ * and `forwarded-unix`: one that was made to us there.
  *
  * Owner:  embedded in its channel.
  * Thread: the loop's; names are resolved elsewhere (resolve.h).
@@ -32,6 +33,9 @@ extern const struct channel_kind tcp_kind;
 /* An OPEN of each kind. */
 int tcp_open(struct channel *c, const struct frame *f);
 int tcp_open_unix(struct channel *c, const struct frame *f);
+
+/* A connection that somebody made to us (forward.h), on a channel that was offered. Takes fd. */
+void tcp_accepted(struct channel *c, int fd);
 
 /* Names were resolved: goes on with them. */
 void tcp_resolved(struct session *s);

@@ -1,7 +1,7 @@
 /*
- * The connection protocol, the server's side (RFC 4254): channels, their windows and requests, global requests.
+ * The connection protocol, the server's side (RFC 4254): channels, their windows and requests. Those that we open: chan_ask.c.
  *
- * A channel lives from the client's CHANNEL_OPEN until CLOSE went both ways. Each direction is a half-state of its own:
+ * A channel lives from CHANNEL_OPEN until CLOSE went both ways. Each direction is a half-state of its own:
  *
  *      HALF_OPEN ──EOF──► HALF_EOF ──CLOSE──► HALF_CLOSED          (in: what the client sends; out: what we send)
  *          └────────────────CLOSE────────────────┘
@@ -37,7 +37,7 @@ static void half_move(enum half *half, enum half to)
 	*half = to;
 }
 
-static void chan_free(struct chan *ch)
+void chan_free(struct chan *ch)
 {
 	struct conn *c = ch->conn;
 
@@ -60,8 +60,7 @@ static void protocol_error(struct conn *c, const char *text)
 	conn_disconnect(c, DISCONNECT_PROTOCOL_ERROR, text);
 }
 
-/* A new channel in the lowest free slot; NULL when there are too many or no memory. */
-static struct chan *chan_new(struct conn *c)
+struct chan *chan_new(struct conn *c)
 {
 	struct chan *ch;
 	uint32_t i = 0;
@@ -88,6 +87,16 @@ static struct chan *chan_new(struct conn *c)
 	c->chans[i] = ch;
 	c->chan_count++;
 	return ch;
+}
+
+void chan_set_peer(struct chan *ch, uint32_t number, uint32_t window, uint32_t packet)
+{
+	ch->peer_number = number;
+	ch->peer_window = window;
+	/* A peer that wants tiny packets would make us send one for each byte. */
+	ch->peer_packet = packet < CHAN_PACKET_MAX ? packet : CHAN_PACKET_MAX;
+	if (ch->peer_packet < 64)
+		ch->peer_packet = 64;
 }
 
 static void send_open_failure(struct conn *c, uint32_t peer_number, uint32_t why, const char *text)
@@ -187,12 +196,7 @@ static void on_open(struct conn *c, struct wire *w)
 		return;
 	}
 	ch->is_forward = o.kind != CHAN_SESSION;
-	ch->peer_number = peer_number;
-	ch->peer_window = peer_window;
-	/* A peer that wants tiny packets would make us send one for each byte. */
-	ch->peer_packet = peer_packet < CHAN_PACKET_MAX ? peer_packet : CHAN_PACKET_MAX;
-	if (ch->peer_packet < 64)
-		ch->peer_packet = 64;
+	chan_set_peer(ch, peer_number, peer_window, peer_packet);
 	ch->refusal = CHAN_PROHIBITED;
 	ch->refusal_text = "not allowed";
 	ch->is_answering = true;
@@ -403,35 +407,13 @@ static void on_request(struct chan *ch, struct wire *w)
 		reply_in_order(ch, answer == CHAN_YES);
 }
 
-/*
- * Global requests are all answered at once, so their replies are in order. keepalive@openssh.com gets the failure that
- * OpenSSH's server gives it too.
- */
-static void on_global_request(struct conn *c, struct wire *w)
-{
-	struct bytes name = wire_string(w);
-	bool wants_reply = wire_bool(w), is_yes = false;
-
-	if (w->is_bad) {
-		protocol_error(c, "malformed global request");
-		return;
-	}
-	if (bytes_is(name, "no-more-sessions@openssh.com"))
-		is_yes = c->no_more_sessions = true;
-	if (!wants_reply)
-		return;
-	if (ssh_buffer_add_u8(c->session->out_buffer, is_yes ? SSH2_MSG_REQUEST_SUCCESS : SSH2_MSG_REQUEST_FAILURE) ==
-	    SSH_OK)
-		(void)conn_send(c);
-}
-
 int chan_on_packet(struct conn *c, uint8_t type, struct wire *w)
 {
 	struct chan *ch;
 
 	switch (type) {
 	case SSH2_MSG_GLOBAL_REQUEST:
-		on_global_request(c, w);
+		global_on_request(c, w);
 		return SSH_PACKET_USED;
 	case SSH2_MSG_REQUEST_SUCCESS:
 	case SSH2_MSG_REQUEST_FAILURE:
@@ -442,7 +424,7 @@ int chan_on_packet(struct conn *c, uint8_t type, struct wire *w)
 		return SSH_PACKET_USED;
 	case SSH2_MSG_CHANNEL_OPEN_CONFIRMATION:
 	case SSH2_MSG_CHANNEL_OPEN_FAILURE:
-		protocol_error(c, "an answer to a channel that was not opened");
+		chan_on_answer(c, type, w);
 		return SSH_PACKET_USED;
 	default:
 		break;

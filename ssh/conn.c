@@ -137,6 +137,7 @@ void conn_free(struct conn *c)
 	chan_free_all(c);
 	auth_deinit(&c->auth);
 	free(c->partial);
+	free(c->replies);
 	if (c->session) {
 		/* Shared with all sessions: not libssh's to free. */
 		c->session->srv.ed25519_key = NULL;
@@ -382,6 +383,14 @@ void conn_keepalive(struct conn *c)
 		return;
 	if (ssh_buffer_pack(c->session->out_buffer, "bsb", SSH2_MSG_GLOBAL_REQUEST, "keepalive@openssh.com", 1) ==
 	    SSH_OK)
+		(void)conn_send(c);
+}
+
+void conn_debug(struct conn *c, const char *text)
+{
+	if (c->has_ended)
+		return;
+	if (ssh_buffer_pack(c->session->out_buffer, "bbss", SSH2_MSG_DEBUG, 1, text, "") == SSH_OK)
 		(void)conn_send(c);
 }
 

@@ -2,7 +2,7 @@
  * ssh/conn.h - the server's side of one SSH connection: version, key exchange, authentication, channels.
  *
  * libssh does the transport (RFC 4253): version exchange, key exchange and re-exchange, ciphers. Authentication
- * (RFC 4252) and the connection protocol (RFC 4254) are our own, in auth.c and chan.c, on its packets: so every reply has
+ * (RFC 4252) and the connection protocol (RFC 4254) are our own, in auth.c, chan.c and global.c, on its packets: so every reply has
  * its place in order, every window is a budget of ours and no byte is kept twice.
  *
  *     bytes in ──► conn_input ──► libssh ──► auth.c, chan.c ──► struct conn_events
@@ -87,14 +87,26 @@ enum chan_kind {
 	CHAN_SESSION,
 	CHAN_TCP,  /* direct-tcpip */
 	CHAN_UNIX, /* direct-streamlocal@openssh.com */
+	/* That we open: */
+	CHAN_FORWARDED_TCP,  /* forwarded-tcpip */
+	CHAN_FORWARDED_UNIX, /* forwarded-streamlocal@openssh.com */
+	CHAN_AGENT,          /* auth-agent@openssh.com */
 };
 
 /* What a channel is opened for. */
 struct chan_open {
 	enum chan_kind kind;
-	struct bytes host, originator_host; /* CHAN_TCP */
+	struct bytes host, originator_host; /* CHAN_TCP; CHAN_FORWARDED_TCP: where it was listened */
 	uint32_t port, originator_port;
-	struct bytes path; /* CHAN_UNIX */
+	struct bytes path; /* CHAN_UNIX, CHAN_FORWARDED_UNIX */
+};
+
+/* That somebody is to listen over there (tcpip-forward, streamlocal-forward@openssh.com), or not any more. */
+struct conn_listen {
+	bool is_unix, is_cancel;
+	struct bytes address; /* or the path; as the client wrote it */
+	uint32_t port;        /* 0: any */
+	uint64_t reply;       /* for conn_listen_reply; 0: none is wanted */
 };
 
 /* RFC 4254 section 5.1. */
@@ -118,6 +130,11 @@ struct conn_events {
 
 	/* CHAN_YES accepts, CHAN_NO refuses (with chan_refuse's reason, else CHAN_PROHIBITED), CHAN_LATER: chan_accept or chan_refuse. */
 	enum chan_answer (*on_chan_open)(struct chan *ch, const struct chan_open *o);
+	/* A channel that we opened is live; or the client did not want it, and it is gone after this call. */
+	void (*on_chan_opened)(struct chan *ch);
+	void (*on_chan_refused)(struct chan *ch, uint32_t why, struct bytes text);
+	/* CHAN_LATER: conn_listen_reply follows. */
+	enum chan_answer (*on_listen)(struct conn *c, const struct conn_listen *l);
 	/* CHAN_LATER is for shell, exec and subsystem only: chan_reply follows. */
 	enum chan_answer (*on_chan_request)(struct chan *ch, const struct chan_request *r);
 	/* The client's bytes; they count against the window until chan_grant. */
@@ -178,6 +195,10 @@ void conn_disconnect(struct conn *c, uint32_t code, const char *text);
 void conn_flush(struct conn *c);
 /* keepalive@openssh.com with a wish for a reply. */
 void conn_keepalive(struct conn *c);
+/* A message that clients show who are asked to tell much (ssh -v). */
+void conn_debug(struct conn *c, const char *text);
+/* The answer that was left for later; with the port that was chosen where the client left it open, else 0. */
+void conn_listen_reply(struct conn *c, uint64_t reply, bool is_yes, uint32_t port);
 /* A message for the user while he is not yet in: USERAUTH_BANNER. */
 void conn_banner(struct conn *c, const char *text);
 /* Gives back what buffers hold beyond their content; for a connection that rests. */
@@ -193,6 +214,11 @@ struct conn *chan_conn(const struct chan *ch);
 void *chan_owner(const struct chan *ch);
 void chan_set_owner(struct chan *ch, void *owner);
 uint32_t chan_number(const struct chan *ch);
+
+/* Asks the client for a channel of a kind that servers open. NULL: too many channels, or no memory. */
+struct chan *conn_chan_open(struct conn *c, const struct chan_open *o, void *owner);
+/* Before the client has answered: nothing is reported of it any more; it closes when he does. */
+void chan_abandon(struct chan *ch);
 
 void chan_accept(struct chan *ch);
 /* The channel is gone after this call. */

@@ -54,6 +54,7 @@ enum half { HALF_OPEN, HALF_EOF, HALF_CLOSED };
 
 enum chan_state {
 	CHAN_OPENING, /* the client asked, the gateway has not answered */
+	CHAN_ASKED,   /* we asked, the client has not answered; its owner is NULL when nobody wants it any more */
 	CHAN_LIVE,
 };
 
@@ -85,6 +86,7 @@ struct conn {
 	struct ssh_packet_callbacks_struct callbacks;
 	struct auth auth;
 	struct packet_out packet;
+	struct global_replies *replies; /* NULL until one is wanted */
 	struct chan **chans;
 	uint32_t chan_slots, chan_count;
 	bool is_paused, has_ended, is_feeding, was_rekeying, no_more_sessions;
@@ -110,5 +112,14 @@ void auth_deinit(struct auth *a);
 int auth_on_packet(struct conn *c, uint8_t type, struct wire *w);
 int chan_on_packet(struct conn *c, uint8_t type, struct wire *w);
 void chan_free_all(struct conn *c);
+/* In the lowest free slot; NULL when there are too many or no memory. */
+struct chan *chan_new(struct conn *c);
+void chan_free(struct chan *ch);
+/* What the client said of its end. */
+void chan_set_peer(struct chan *ch, uint32_t number, uint32_t window, uint32_t packet);
+/* chan_ask.c: CHANNEL_OPEN_CONFIRMATION, CHANNEL_OPEN_FAILURE. */
+void chan_on_answer(struct conn *c, uint8_t type, struct wire *w);
+/* global.c */
+void global_on_request(struct conn *c, struct wire *w);
 
 #endif

@@ -13,6 +13,9 @@
 /* Requests on one channel whose reply waits behind the answer to shell, exec or subsystem. */
 #define CHAN_REPLIES_MAX 64
 
+/* Global requests whose reply waits: for what listens in the sandbox, or behind such a one. Clients send all their -R at once. */
+#define CONN_REPLIES_MAX 64
+
 /* A user name in USERAUTH_REQUEST: a sandbox ID and "+main" are far shorter. */
 #define AUTH_USER_MAX 255
 

@@ -785,9 +785,15 @@ def test_refused(gateway, kind, options, code):
     assert gateway.run("echo on").out == b"on\n"
 
 
-def test_listen_is_refused(gateway):
-    gateway.send(w.LISTEN, 0, 5, "tcp", b"127.0.0.1", 0)
-    assert gateway.wait_control(w.LISTEN_REFUSED)[2] == 5
+@pytest.mark.parametrize("kind, address, port, code", [
+    ("udp", b"127.0.0.1", 0, "unknown-kind"),
+    ("tcp", b"not-here.invalid", 0, "unreachable"), ("tcp", b"192.0.2.1", 0, "unreachable"),
+    ("tcp", b"", 0, "unreachable"), ("tcp", b"x" * 1000, 0, "unreachable"),
+    ("unix", b"", 0, "unreachable"), ("unix", b"/" + b"x" * 200, 0, "unreachable"),
+    ("unix", b"/no/such/folder/s", 0, "not-found"), ("unix", b"/dev/null", 0, "unreachable")])
+def test_listen_is_refused(gateway, kind, address, port, code):
+    gateway.send(w.LISTEN, 0, 5, kind, address, port)
+    assert gateway.wait_control(w.LISTEN_REFUSED)[2:4] == [5, code]
 
 
 def test_ping_is_answered(gateway):
