@@ -32,6 +32,9 @@
 /* Receive windows of all channels of a connection: what may be held at most when procd stalls. */
 #define SESSION_UP_BUDGET (8 * 1024 * 1024)
 
+/* What windows of all sessions may be beyond session.window_bytes, together: held at the worst if every sandbox stalls at once. */
+#define WINDOWS_GROWN_MAX (1024ull * 1024 * 1024)
+
 /* The client is not read while more than this waits for its socket (a flood of requests whose replies it does not read). */
 #define SESSION_OUT_MAX (2 * 1024 * 1024)
 

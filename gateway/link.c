@@ -85,9 +85,8 @@ void link_free(struct link *l)
 		ls->last = NULL;
 	timer_stop(ls->session->ring, &l->deadline);
 	ls->count--;
-	ls->up_total -= l->up_granted;
 	ls->down_total -= l->down_credit;
-	link_window_release(l, l->up.bytes);
+	link_window_deinit(l);
 	chain_clear(&l->up);
 	link_setup_free(l->setup);
 	list_del(&l->node);

@@ -50,6 +50,8 @@ void link_window_on_data(struct link *l, size_t n);
 /* Bytes that are held for want of procd's credit count against one budget of the process. */
 void link_window_hold(struct link *l, size_t n);
 void link_window_release(struct link *l, size_t n);
+/* The link goes. */
+void link_window_deinit(struct link *l);
 /* Opens the client's window by what procd's socket took. */
 void link_window_settle(struct link *l);
 

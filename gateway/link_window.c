@@ -7,7 +7,7 @@
  * A window that the client uses up while a grant travels to him and his next bytes travel back limits him to one window a round trip.
  * That is seen without a clock at his end: the first byte beyond the old window comes a round trip after the grant, and after a pause. Such
  * a window becomes four times as large. While procd keeps up it holds no memory; what does pile up, over all sessions, counts against
- * session.window_budget_bytes, and beyond that no window is grown.
+ * session.window_budget_bytes, and beyond that no window is grown. All that could pile up in grown windows is within WINDOWS_GROWN_MAX.
  */
 #include "gateway/limits.h"
 #include "gateway/link_internal.h"
@@ -48,6 +48,41 @@ void link_window_release(struct link *l, size_t n)
 		atomic_fetch_sub_explicit(&l->links->session->server->up_held_bytes, n, memory_order_relaxed);
 }
 
+/* What of a window of this size is beyond session.window_bytes. */
+static uint64_t grown_part(const struct link *l, uint64_t size)
+{
+	uint64_t base = config_of(l)->session.window_bytes;
+
+	return size > base ? size - base : 0;
+}
+
+static void resize(struct link *l, uint32_t to)
+{
+	struct links *ls = l->links;
+
+	/* Unsigned: what shrinks is added as its complement. */
+	atomic_fetch_add_explicit(&ls->session->server->up_grown_bytes,
+				  grown_part(l, to) - grown_part(l, l->up_granted), memory_order_relaxed);
+	ls->up_total += to - l->up_granted;
+	l->up_granted = to;
+}
+
+void link_window_deinit(struct link *l)
+{
+	link_window_release(l, l->up.bytes);
+	resize(l, 0);
+}
+
+/* Is there memory for windows of so many bytes more beyond the usual size, if all of it should pile up? */
+static bool has_budget(const struct link *l, uint64_t more)
+{
+	struct server *s = l->links->session->server;
+
+	return atomic_load_explicit(&s->up_held_bytes, memory_order_relaxed) <=
+		       config_of(l)->session.window_budget_bytes &&
+	       atomic_load_explicit(&s->up_grown_bytes, memory_order_relaxed) + more <= WINDOWS_GROWN_MAX;
+}
+
 /* How much larger the window may be: none where it is large enough, or somebody's budget is used up. */
 static uint32_t growth(const struct link *l)
 {
@@ -57,9 +92,7 @@ static uint32_t growth(const struct link *l)
 
 	if (l->up_excess > 0)
 		return 0;
-	if (l->is_up_short && l->up.bytes == 0 &&
-	    atomic_load_explicit(&ls->session->server->up_held_bytes, memory_order_relaxed) <=
-		    c->session.window_budget_bytes) {
+	if (l->is_up_short && l->up.bytes == 0 && has_budget(l, size - l->up_granted)) {
 		if (size > c->session.window_max_bytes)
 			size = c->session.window_max_bytes;
 		if (total < c->session.window_max_bytes)
@@ -82,15 +115,13 @@ void link_window_settle(struct link *l)
 	more = growth(l);
 	if (more > 0) {
 		n += more;
-		ls->up_total += more;
-		l->up_granted += more;
+		resize(l, l->up_granted + more);
 	} else if (l->up_excess > 0) {
 		uint32_t cut = n < l->up_excess ? n : l->up_excess;
 
 		n -= cut;
 		l->up_excess -= cut;
-		l->up_granted -= cut;
-		ls->up_total -= cut;
+		resize(l, l->up_granted - cut);
 	}
 	l->is_up_short = false;
 	l->up_return = 0;

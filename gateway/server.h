@@ -67,7 +67,8 @@ struct server {
 	struct directory *directory;
 	struct proof_secret secret;
 	struct counters counters;
-	_Atomic uint64_t up_held_bytes; /* of all sessions: sent by clients, and no credit of procd's for it yet */
+	_Atomic uint64_t up_grown_bytes; /* of all sessions: windows beyond session.window_bytes */
+	_Atomic uint64_t up_held_bytes;  /* of all sessions: sent by clients, and no credit of procd's for it yet */
 	struct worker *workers;
 	uint32_t worker_count;
 	struct handshaker *handshakers;

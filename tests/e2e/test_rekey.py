@@ -170,7 +170,8 @@ class TestByTheGateway:
     def rekeying(self, bin_dir):
         from regions import Region
         settings = ["--set", f"session.rekey_bytes={REKEY_BYTES}",
-                    "--set", f"session.window_bytes={WINDOW_BYTES}"]
+                    "--set", f"session.window_bytes={WINDOW_BYTES}",
+                    "--set", f"session.window_max_bytes={WINDOW_BYTES}"]
         with Region(bin_dir, settings) as started:
             yield started
 
