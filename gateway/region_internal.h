@@ -4,6 +4,7 @@
  *   region_directory.c  the operations, the thread, what L1 answers at once
  *   region_request.c    a query on its way to the directory thread and back
  *   region_lookup.c     joined look-ups: Redis, then the control plane
+ *   region_decide.c     what they have said becomes an answer
  *   region_store.c      what is put into L1 and into Redis, and what is taken out
  *   region_changes.c    what was invalidated, and who is told
  *   region_feed.c       the control plane's changes feed
