@@ -243,12 +243,12 @@ static void on_closed(struct client *c, bool was_asked, const char *reason)
 	struct bulk *k = j->bulk;
 	struct bench *b = k->bench;
 
-	client_free(c);
 	j->client = NULL;
 	if (!was_asked)
 		give_up(k, "a connection", reason);
 	else if (--b->live_count == 0)
 		bench_end(b);
+	client_free(c); /* the reason is its own */
 }
 
 static const struct client_events client_events = {.on_live = on_live, .on_closed = on_closed};

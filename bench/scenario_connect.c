@@ -115,12 +115,12 @@ static void on_closed(struct client *c, bool was_asked, const char *reason)
 	struct runner *r = c->owner;
 	struct bench *b = r->bench;
 
-	client_free(c);
-	r->client = NULL;
 	if (!was_asked) {
 		b->failed++;
 		bench_fail(b, "a connection", reason);
 	}
+	client_free(c); /* the reason is its own */
+	r->client = NULL;
 	if (!r->is_exec && b->begun < b->options.count) {
 		begin(r);
 		return;

@@ -121,11 +121,11 @@ static void on_closed(struct client *c, bool was_asked, const char *reason)
 	struct bench *b = t->bench;
 
 	timer_stop(b->ring, &t->pause);
-	client_free(c);
 	if (!was_asked || t->count < WARM_UP + b->options.count) {
 		b->failed++;
 		bench_fail(b, "a terminal's connection", reason);
 	}
+	client_free(c); /* the reason is its own */
 	free(t);
 	if (--b->live_count == 0)
 		bench_end(b);

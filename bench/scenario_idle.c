@@ -165,13 +165,13 @@ static void on_closed(struct client *c, bool was_asked, const char *reason)
 	struct sleeper *s = c->owner;
 	struct bench *b = s->bench;
 
-	client_free(c);
 	s->client = NULL;
 	if (!was_asked) {
 		b->failed++;
 		bench_fail(b, "a connection", reason);
 		wake_all(b);
 	}
+	client_free(c); /* the reason is its own */
 	if (--b->live_count == 0)
 		bench_end(b);
 }
