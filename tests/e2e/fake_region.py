@@ -25,13 +25,15 @@ class FakeRegion(Region):
 
     host_keys = {}  # file name: bytes; an RSA key takes seconds to make, so one gateway's are everybody's
 
-    def __init__(self, bin_dir, settings=(), boxes=("rs-one",), redis=None, like=None):
+    def __init__(self, bin_dir, settings=(), boxes=("rs-one",), redis=None, like=None,
+                 has_feed=True):
         super().__init__(bin_dir)
         self.settings = list(settings)
         self.box_names = list(boxes)
         self.redis = redis
         self.like = like  # the gateway whose control plane, secrets and procds this one shares
         self.control = like.control if like else FakeControl()
+        self.control.has_feed = has_feed
         self.procds = {}
         self.more_procds = []
 

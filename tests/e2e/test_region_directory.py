@@ -308,14 +308,8 @@ def test_the_feed_forgot(fake_region):
 
 def test_without_a_feed(fake_region):
     """A platform of which the contract's optional parts are missing: 404, asked for now and then; entries live short."""
-    region = fake_region("cache.unversioned_ttl_s=2")
-    region.control.has_feed = False
-    wait_until(lambda: region.counts()["changes"]["state"] in ("absent", "up"), "the feed's answer")
-    if region.counts()["changes"]["state"] == "up":
-        region.control.fail("500")  # it was asked before has_feed was set: ask again
-        wait_until(lambda: region.counts()["changes"]["state"] == "down", "the loss of the feed")
-        region.control.fail(None)
-        wait_until(lambda: region.counts()["changes"]["state"] == "absent", "the feed's absence")
+    region = fake_region("cache.unversioned_ttl_s=2", has_feed=False)
+    wait_until(lambda: region.counts()["changes"]["state"] == "absent", "the feed's absence")
     assert len(re.findall("event=changes state=absent", region.output_text())) == 1
     gets_in(region)
     region.control.delete_key(region.fingerprint)
@@ -466,8 +460,7 @@ def control_plane_tells(redis, name, *gone):
 
 
 def test_revoked_by_redis(fake_region, redis):
-    region = fake_region(redis=redis.url)
-    region.control.has_feed = False
+    region = fake_region(redis=redis.url, has_feed=False)
     redis_is(region, "up")
     gets_in(region)
     with Live(region) as live:
@@ -508,8 +501,7 @@ def test_a_late_fill_is_refused(fake_region, redis):
 
 def test_an_invalidation_lost_in_a_reconnect(fake_region, redis):
     """The gateway's connection ends before the change: nobody tells, and it is found in the revisions."""
-    region = fake_region(redis=redis.url)
-    region.control.has_feed = False
+    region = fake_region(redis=redis.url, has_feed=False)
     redis_is(region, "up")
     gets_in(region)
     with Live(region) as live:
