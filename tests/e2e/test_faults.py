@@ -21,7 +21,7 @@ from aclient import connect, finish
 from procds import Procd, make_key
 from raw import channel_request, transport
 from regions import Region, run, sha_of_stream
-from waiting import (descendants, is_alive, pids_with, resident_bytes, stat_fields,
+from waiting import (descendants, is_alive, pids_running, pids_with, resident_bytes, stat_fields,
                      wait_until)
 from wire import (CLOSE, CREDIT, DATA, EOF, EOW, ERROR, EXIT, EXIT_SIGNAL, HELLO, OPEN, OPENED, PING,
                   PONG, REFUSED, RESIZE, SIGNAL, FakeProcd, Gateway, encode, hello_is_good,
@@ -207,8 +207,8 @@ def test_words_for_a_lost_sandbox(faulty, mortal):
                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                               stderr=subprocess.PIPE)
     try:
-        wait_until(lambda: any(b"sleep" in open(f"/proc/{p}/cmdline", "rb").read()
-                               for p in descendants(mortal.pid)), "the command")
+        wait_until(lambda: set(pids_running("sleep", "60")) & set(descendants(mortal.pid)),
+                   "the command")
         kill_all(mortal.pid)
         _, err = client.communicate(timeout=15)
         assert client.returncode == 255 or client.returncode > 0
