@@ -10,7 +10,7 @@ import procd_wire
 from regions import Region
 from waiting import wait_until
 from wire import (CLOSE, CREDIT, DATA, EOF, EXIT, LISTEN, LISTENING, LISTEN_REFUSED, OPEN, OPENED, REFUSED,
-                  UNLISTEN, UNLISTENED, FakeProcd)
+                  UNLISTEN, UNLISTENED, FakeProcd, encode)
 
 pytestmark = pytest.mark.gateway
 
@@ -110,8 +110,8 @@ BAD = [
 def test_nonsense_ends_the_stream(faulty, what):
     def behave(stream):
         start(stream)
-        for frame in dict(BAD)[what]:
-            stream.send(*frame)
+        # In one piece: the client's own answer must not come between.
+        stream.send_bytes(b"".join(encode(*frame) for frame in dict(BAD)[what]))
         return ends(stream)
 
     result, _ = play(faulty, behave)
