@@ -134,6 +134,7 @@ int chain_append(struct chain *c, const void *p, size_t n)
 		left -= room;
 	}
 	c->bytes += n;
+	chunk_pool_count_copy(c->pool, n);
 	return 0;
 }
 

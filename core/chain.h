@@ -25,6 +25,7 @@ struct chunk_pool {
 	struct chunk *free;
 	uint32_t free_count;
 	uint32_t used_count;
+	uint64_t copied_bytes; /* into its chunks, and by whom chunk_pool_count_copy was told; since the start */
 };
 
 struct chain {
@@ -41,6 +42,18 @@ void chunk_pool_deinit(struct chunk_pool *p);
 
 /* Gives back free chunks above `keep` (for the idle timer). */
 void chunk_pool_trim(struct chunk_pool *p, uint32_t keep);
+
+/* One more copy on the path of this pool's bytes: what copies a gigabyte costs is a figure of `ringgate status`. */
+static inline void chunk_pool_count_copy(struct chunk_pool *p, size_t n)
+{
+	__atomic_store_n(&p->copied_bytes, p->copied_bytes + n, __ATOMIC_RELAXED);
+}
+
+/* Any thread. */
+static inline uint64_t chunk_pool_copied(const struct chunk_pool *p)
+{
+	return __atomic_load_n(&p->copied_bytes, __ATOMIC_RELAXED);
+}
 
 void chain_init(struct chain *c, struct chunk_pool *pool);
 

@@ -63,6 +63,53 @@ static json_t *logins_part(const struct server *s)
 	return part;
 }
 
+/* --- what the threads' rings have done --- */
+
+struct ring_sum {
+	struct ring_stats stats;
+	uint64_t copied_bytes;
+};
+
+static void add_ring(struct ring_sum *sum, struct ring *r)
+{
+	struct ring_stats one;
+
+	ring_stats_read(r, &one);
+	sum->stats.enters += one.enters;
+	sum->stats.completions += one.completions;
+	sum->stats.recvs += one.recvs;
+	sum->stats.recv_bytes += one.recv_bytes;
+	sum->stats.sends += one.sends;
+	sum->stats.send_bytes += one.send_bytes;
+	sum->stats.recv_no_buffer += one.recv_no_buffer;
+	sum->stats.accepts += one.accepts;
+	sum->stats.mails += one.mails;
+	sum->copied_bytes += chunk_pool_copied(ring_pool(r));
+}
+
+static json_t *rings_part(const struct ring_sum *sum)
+{
+	const struct ring_stats *n = &sum->stats;
+
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "enters", number(n->enters),
+			 "completions", number(n->completions), "recvs", number(n->recvs), "recv_bytes",
+			 number(n->recv_bytes), "sends", number(n->sends), "send_bytes", number(n->send_bytes),
+			 "recv_no_buffer", number(n->recv_no_buffer), "accepts", number(n->accepts), "mails",
+			 number(n->mails), "copied_bytes", number(sum->copied_bytes));
+}
+
+static void add_rings(json_t *root, const struct server *s)
+{
+	struct ring_sum workers = {0}, handshakes = {0};
+
+	for (uint32_t i = 0; i < s->worker_count; i++)
+		add_ring(&workers, s->workers[i].ring);
+	for (uint32_t i = 0; i < s->handshaker_count; i++)
+		add_ring(&handshakes, s->handshakers[i].ring);
+	json_object_set_new(root, "workers", rings_part(&workers));
+	json_object_set_new(root, "handshakes", rings_part(&handshakes));
+}
+
 /* --- the region's directory --- */
 
 static json_t *control_part(const struct region_status *r)
@@ -139,6 +186,7 @@ char *status_text(struct server *s)
 	json_object_set_new(root, "gateway", gateway_part(s));
 	json_object_set_new(root, "sessions", sessions_part(s));
 	json_object_set_new(root, "logins", logins_part(s));
+	add_rings(root, s);
 	add_directory(root, s);
 	text = json_dumps(root, JSON_INDENT(2));
 	json_decref(root);

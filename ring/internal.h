@@ -84,6 +84,12 @@ struct ring {
 	_Atomic bool is_stopping;
 };
 
+/* An addition like any other to this thread, and never half of one to a thread that reads it (ring_stats_read). */
+static inline void ring_count(uint64_t *counter, uint64_t n)
+{
+	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+
 static inline uint64_t op_tag(const void *owner, enum op op)
 {
 	return (uint64_t)(uintptr_t)owner | op;

@@ -102,7 +102,7 @@ void listener_on_accept(struct listener *l, int res, uint32_t flags)
 		return;
 	}
 	if (res >= 0) {
-		l->ring->stats.accepts++;
+		ring_count(&l->ring->stats.accepts, 1);
 		l->on_accept(l, res);
 	} else if (!accept_error_is_of_peer(res)) {
 		/* No descriptors (EMFILE, ENFILE) or no memory; whatever it is, never a busy loop. */

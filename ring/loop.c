@@ -174,6 +174,16 @@ const struct ring_stats *ring_stats(const struct ring *r)
 	return &r->stats;
 }
 
+void ring_stats_read(const struct ring *r, struct ring_stats *ret)
+{
+	const uint64_t *from = (const uint64_t *)&r->stats;
+	uint64_t *to = (uint64_t *)ret;
+
+	_Static_assert(sizeof(*ret) % sizeof(*to) == 0, "it is counters alone");
+	for (size_t i = 0; i < sizeof(*ret) / sizeof(*to); i++)
+		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}
+
 struct chunk_pool *ring_pool(struct ring *r)
 {
 	return &r->pool;
@@ -197,7 +207,7 @@ static int ring_enter(struct ring *r, unsigned wait_count, const struct __kernel
 		flags |= IORING_ENTER_REGISTERED_RING;
 	u->sq.sqe_head = u->sq.sqe_tail;
 	io_uring_smp_store_release(u->sq.ktail, u->sq.sqe_tail);
-	r->stats.enters++;
+	ring_count(&r->stats.enters, 1);
 	return io_uring_enter2((unsigned)u->enter_ring_fd, io_uring_sq_ready(u), wait_count, flags, &arg, sizeof(arg));
 }
 
@@ -214,7 +224,7 @@ static void ring_make_room(struct ring *r)
 	for (int i = 0; i < RING_SUBMIT_TRIES; i++) {
 		int ret = io_uring_submit(&r->uring);
 
-		r->stats.enters++;
+		ring_count(&r->stats.enters, 1);
 		if (io_uring_sq_space_left(&r->uring) > 0)
 			return;
 		if (ret < 0 && !ring_error_passes(ret)) {
@@ -326,7 +336,7 @@ static void ring_take(struct ring *r, const struct io_uring_cqe *cqe)
 	uint32_t flags = cqe->flags;
 	int res = cqe->res;
 
-	r->stats.completions++;
+	ring_count(&r->stats.completions, 1);
 	ring_dispatch(r, tag, res, flags);
 }
 

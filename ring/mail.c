@@ -71,7 +71,7 @@ void mail_deliver(struct ring *r)
 
 		/* The callback may free m. */
 		oldest = m->next;
-		r->stats.mails++;
+		ring_count(&r->stats.mails, 1);
 		m->on_mail(r, m);
 	}
 }

@@ -33,7 +33,7 @@ struct ring_options {
 	bool has_no_light_buffers;  /* one pool serves all streams */
 };
 
-/* Counters since the ring began; read them from the ring's own thread, or as a rough figure from another. */
+/* Counters since the ring began. */
 struct ring_stats {
 	uint64_t enters; /* io_uring_enter calls */
 	uint64_t completions;
@@ -64,7 +64,10 @@ void ring_stop(struct ring *r);
 /* Monotonic microseconds, read once a batch. Before ring_run: at ring_new or the last timer_start. */
 uint64_t ring_now_us(const struct ring *r);
 
+/* On the ring's own thread. */
 const struct ring_stats *ring_stats(const struct ring *r);
+/* On any other, while the ring is there: each figure is whole, but they are not of one moment. The ring does nothing for it. */
+void ring_stats_read(const struct ring *r, struct ring_stats *ret);
 struct chunk_pool *ring_pool(struct ring *r);
 
 /*

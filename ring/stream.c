@@ -141,7 +141,7 @@ static void stream_take_recv_error(struct stream *s, int res)
 {
 	switch (res) {
 	case -ENOBUFS:
-		s->ring->stats.recv_no_buffer++;
+		ring_count(&s->ring->stats.recv_no_buffer, 1);
 		if (s->state == STREAM_OPEN)
 			stream_starve(s);
 		break;
@@ -168,8 +168,8 @@ void stream_on_recv(struct stream *s, int res, uint32_t flags)
 		uint32_t id = flags >> IORING_CQE_BUFFER_SHIFT;
 
 		if (res > 0 && stream_is_live(s) && !s->recv_ended) {
-			r->stats.recvs++;
-			r->stats.recv_bytes += (uint64_t)res;
+			ring_count(&r->stats.recvs, 1);
+			ring_count(&r->stats.recv_bytes, (uint64_t)res);
 			stream_count(s, (uint32_t)res);
 			if (s->recv_is_light && s->recent_bytes >= RING_LIGHT_BYTES)
 				stream_ask(s);
@@ -264,8 +264,8 @@ void stream_on_send(struct stream *s, int res)
 	if (!stream_is_live(s))
 		return;
 	if (res > 0) {
-		r->stats.sends++;
-		r->stats.send_bytes += (uint64_t)res;
+		ring_count(&r->stats.sends, 1);
+		ring_count(&r->stats.send_bytes, (uint64_t)res);
 		stream_count(s, (uint32_t)res);
 		s->send_was_short = (uint32_t)res < s->send_bytes;
 		chain_consume(&s->out, (size_t)res);

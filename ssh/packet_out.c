@@ -93,6 +93,7 @@ int packet_out_append(struct chan *ch, bool is_error, const uint8_t *p, size_t n
 		take = (uint32_t)n;
 	memcpy(o->at + o->head_bytes + o->payload_bytes, p, take);
 	o->payload_bytes += take;
+	chunk_pool_count_copy(libssh_socket_out(c->session->socket)->pool, take);
 	if (o->payload_bytes == o->payload_max)
 		packet_out_seal(c);
 	return (int)take;

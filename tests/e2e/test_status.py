@@ -37,7 +37,7 @@ def counts(region):
 def test_lines(region):
     out = run(status_argv(region, "--config", region.info["config"])).ok().out
     lines = dict(line.split(None, 1) for line in out.splitlines())
-    assert set(lines) == {"gateway", "sessions", "logins", "directory"}
+    assert set(lines) == {"gateway", "sessions", "logins", "workers", "handshakes", "directory"}
     assert lines["directory"] == "kind file"
     assert re.search(rf"\bpid {region.gateway_pid},", lines["gateway"])
 
@@ -51,6 +51,22 @@ def test_it_counts(region):
     after = counts(region)
     assert after["logins"]["good"] >= before["logins"]["good"] + 2
     assert after["sessions"]["ended"] >= before["sessions"]["ended"] + 2
+
+
+def test_it_counts_what_the_rings_do(region):
+    """A download's bytes come in from procd and go out to the client, and each is copied at least once."""
+    size = 3_000_000
+    before = counts(region)
+    assert len(region.ssh(f"head -c {size} /dev/zero").ok().stdout) == size
+    after = counts(region)
+    workers = {name: after["workers"][name] - value for name, value in before["workers"].items()}
+    for name in ("recv_bytes", "send_bytes", "copied_bytes"):
+        assert size <= workers[name] < 2 * size, (name, workers)
+    # The login's bytes are the handshake thread's; the session came as a mail.
+    assert after["handshakes"]["accepts"] > before["handshakes"]["accepts"]
+    assert 1 <= workers["mails"]
+    assert 0 < workers["sends"] <= workers["completions"] and 0 < workers["recvs"] <= workers["completions"]
+    assert 0 < workers["enters"]
 
 
 def test_socket_is_its_owners(region):
