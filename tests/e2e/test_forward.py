@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from aclient import finish
-from forwards import CHUNK, Server, echo, exchange, forwarding
+from forwards import CHUNK, Server, echo, exchange, forwarding, socks
 from regions import run, sha_of_stream
 from waiting import free_port, wait_until
 
@@ -26,28 +26,6 @@ def server():
     yield start
     for one in opened:
         one.close()
-
-
-def socks(port, host, target_port):
-    """A connection through ssh -D, SOCKS 5 with the name resolved over there."""
-    s = socket.create_connection(("127.0.0.1", port), 20)
-    s.settimeout(30)
-    s.sendall(b"\x05\x01\x00")
-    assert s.recv(2) == b"\x05\x00"
-    name = host.encode()
-    s.sendall(b"\x05\x01\x00\x03" + bytes([len(name)]) + name
-              + struct.pack(">H", target_port))
-    reply = b""
-    while len(reply) < 10:
-        part = s.recv(10 - len(reply))
-        if not part:
-            s.close()
-            raise ConnectionError(f"closed by the proxy after {reply!r}")
-        reply += part
-    if reply[1] != 0:
-        s.close()
-        raise ConnectionError(f"refused by the proxy: {reply[1]}")
-    return s
 
 
 def test_local_forward(region, server):
