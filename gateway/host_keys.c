@@ -183,3 +183,37 @@ int host_keys_ensure(const char *dir, char ret_error[ERROR_BYTES])
 	}
 	return rc;
 }
+
+/* One file, if it is there. */
+static int find_one(struct host_key_files *f, const char *dir, const char *type, const char *suffix,
+		    char ret_error[ERROR_BYTES])
+{
+	char *path = f->paths[f->count];
+	size_t size = sizeof(f->paths[0]);
+	struct stat st;
+	int rc;
+
+	if (host_key_path(dir, type, path, size) < 0 || strlen(path) + strlen(suffix) >= size)
+		return fail(ret_error, -ENAMETOOLONG, "host_key_dir: the path is too long");
+	strcat(path, suffix);
+	if (stat(path, &st) < 0)
+		return errno == ENOENT ? 0 : fail(ret_error, -errno, "%s: %s", path, strerror(errno));
+	rc = key_check(path, &st, ret_error);
+	if (rc < 0)
+		return rc;
+	f->keys[f->count++] = (struct conn_host_key){.type = type, .path = path, .is_active = !suffix[0]};
+	return 0;
+}
+
+int host_keys_find(const char *dir, struct host_key_files *ret_files, char ret_error[ERROR_BYTES])
+{
+	static const char *const suffixes[] = {"", ".next", ".old"};
+	int rc = 0;
+
+	_Static_assert(ARRAY_LEN(types) * ARRAY_LEN(suffixes) <= HOST_KEYS_MAX, "each has a place");
+	ret_files->count = 0;
+	for (size_t s = 0; s < ARRAY_LEN(suffixes); s++)
+		for (size_t i = 0; i < ARRAY_LEN(types) && rc == 0; i++)
+			rc = find_one(ret_files, dir, types[i], suffixes[s], ret_error);
+	return rc;
+}

@@ -174,8 +174,7 @@ static int make_region_directory(struct server *s, struct proof_secret *control_
 
 static int make_conn_server(const struct config *c, struct conn_server **ret_server, char error[512])
 {
-	static const char *const types[] = {"ed25519", "ecdsa", "rsa"};
-	char paths[3][CONFIG_PATH_MAX + 64];
+	static struct host_key_files files;
 	struct conn_server_options o = {
 		.kex = c->crypto.kex,
 		.ciphers = c->crypto.ciphers,
@@ -191,18 +190,38 @@ static int make_conn_server(const struct config *c, struct conn_server **ret_ser
 	};
 	char short_error[256];
 
-	for (int i = 0; i < 3; i++) {
-		if (host_key_path(c->host_key_dir, types[i], paths[i], sizeof(paths[i])) < 0) {
-			snprintf(error, 512, "host_key_dir: the path is too long");
-			return -ENAMETOOLONG;
-		}
-		o.host_key_paths[i] = paths[i];
-	}
-	if (conn_server_new(&o, ret_server, short_error) < 0) {
+	int rc = host_keys_find(c->host_key_dir, &files, short_error);
+
+	o.host_keys = files.keys;
+	o.host_key_count = files.count;
+	if (rc == 0)
+		rc = conn_server_new(&o, ret_server, short_error);
+	if (rc < 0)
 		snprintf(error, 512, "%s", short_error);
-		return -EINVAL;
-	}
-	return 0;
+	return rc;
+}
+
+/* What is to be made at start is not there yet; else it must be good. */
+static int check_host_keys(const struct config *c, char error[512])
+{
+	struct conn_server *made = NULL;
+	char path[CONFIG_PATH_MAX + 64];
+	int rc;
+
+	if (host_key_path(c->host_key_dir, "ed25519", path, sizeof(path)) < 0 || access(path, F_OK) < 0)
+		return 0;
+	rc = make_conn_server(c, &made, error);
+	conn_server_free(made);
+	return rc;
+}
+
+static void log_host_keys(const struct conn_server *s)
+{
+	struct conn_host_key_told k;
+
+	for (uint32_t i = 0; conn_server_host_key(s, i, &k); i++)
+		log_event(LOG_INFO, "host_key", LOG_STR("type", k.type), LOG_STR("fingerprint", k.fingerprint),
+			  LOG_STR("use", k.is_active ? "active" : "told"));
 }
 
 /* Thousands of sockets: as many descriptors as the system lets us have. */
@@ -228,6 +247,7 @@ static void keep_heap_dense(void)
 static int write_ready_file(const char *path, const struct server *s)
 {
 	struct whole_file w;
+	struct conn_host_key_told key;
 	char address[128];
 	FILE *f;
 	int rc = whole_file_start(&w, path);
@@ -239,8 +259,8 @@ static int write_ready_file(const char *path, const struct server *s)
 	for (uint32_t i = 0; server_address(s, i, address, sizeof(address)); i++)
 		fprintf(f, "%s\"%s\"", i ? ", " : "", address);
 	fprintf(f, "], \"host_keys\": [");
-	for (int i = 0; conn_server_fingerprint(s->conn_server, i); i++)
-		fprintf(f, "%s\"%s\"", i ? ", " : "", conn_server_fingerprint(s->conn_server, i));
+	for (uint32_t i = 0; conn_server_host_key(s->conn_server, i, &key); i++)
+		fprintf(f, "%s\"%s\"", i ? ", " : "", key.fingerprint);
 	fprintf(f, "]}\n");
 	return whole_file_finish(&w);
 }
@@ -324,6 +344,7 @@ static int run(struct server *s, const struct flags *f, char error[512])
 	if (rc == 0 && s->config->admin_socket[0])
 		rc = admin_start(&admin, s, s->config->admin_socket, error);
 	if (rc == 0) {
+		log_host_keys(s->conn_server);
 		log_start_line(s);
 		if (f->ready_path)
 			rc = write_ready_file(f->ready_path, s);
@@ -361,7 +382,7 @@ int main(int argc, char **argv)
 	if (config.directory[0] && static_directory_new(config.directory, &server.directory, error) < 0)
 		return fail(error);
 	if (flags.is_check) {
-		if (make_region_directory(&server, &control_secret, error) < 0)
+		if (check_host_keys(&config, error) < 0 || make_region_directory(&server, &control_secret, error) < 0)
 			return fail(error);
 		server.directory->ops->free(server.directory);
 		puts("ringgate: the configuration is good");

@@ -28,7 +28,6 @@
 
 #define SK_USER_PRESENT 0x01
 #define SK_SUFFIX_BYTES (1 + 4) /* flags and counter behind an sk- signature */
-#define RSA_BITS_MIN 2048
 #define RSA_BITS_MAX 16384
 
 /* Signature algorithms that are taken, and the key type that each goes with. No SHA-1, no certificates. */
@@ -399,7 +398,8 @@ void conn_auth_answer(struct conn *c, bool is_yes)
 		a->is_done = true;
 		if (ssh_auth_reply_success(c->session, 0) == SSH_ERROR)
 			conn_end(c, "sending failed", false);
-		else
+		rotation_tell(c);
+		if (!c->has_ended)
 			c->events->on_authenticated(c);
 	} else if (ssh_buffer_pack(c->session->out_buffer, "bsdP", SSH2_MSG_USERAUTH_PK_OK, a->algorithm,
 				   (uint32_t)a->key_bytes, a->key_bytes, a->key) == SSH_OK) {

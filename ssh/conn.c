@@ -84,12 +84,12 @@ static int session_options(struct conn *c)
 	s->server_opts.custombanner = strdup(o->version);
 	if (!s->opts.pubkey_accepted_types || !s->server_opts.custombanner)
 		return -ENOMEM;
-	s->opts.rsa_min_size = 2048;
+	s->opts.rsa_min_size = RSA_BITS_MIN;
 	s->opts.rekey_data = o->rekey_bytes;
 	s->opts.rekey_time = o->rekey_s * 1000;
-	s->srv.ed25519_key = o->host_keys[0];
-	s->srv.ecdsa_key = o->host_keys[1];
-	s->srv.rsa_key = o->host_keys[2];
+	s->srv.ed25519_key = o->active[HOST_KEY_ED25519];
+	s->srv.ecdsa_key = o->active[HOST_KEY_ECDSA];
+	s->srv.rsa_key = o->active[HOST_KEY_RSA];
 	return 0;
 }
 

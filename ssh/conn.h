@@ -28,11 +28,20 @@ struct chan;
 /* Host keys and algorithms, read once, shared by all connections and threads; read-only afterwards. */
 struct conn_server;
 
+/* A host key's file. */
+struct conn_host_key {
+	const char *type; /* "ed25519", "ecdsa" (P-256), "rsa" */
+	const char *path;
+	/* It is what the gateway is known by, one of a type. Else clients only learn it: it is to be that, or was. */
+	bool is_active;
+};
+
 struct conn_server_options {
 	const char *kex, *ciphers, *macs, *host_key_algorithms; /* OpenSSH names, comma separated */
-	const char *host_key_paths[3];                          /* ed25519, ecdsa, rsa; NULL where there is none */
-	uint64_t rekey_bytes;                                   /* 0: the cipher's own limit */
-	uint32_t rekey_s;                                       /* 0: never by time */
+	const struct conn_host_key *host_keys;                  /* at most HOST_KEYS_MAX; the active ones first */
+	uint32_t host_key_count;
+	uint64_t rekey_bytes; /* 0: the cipher's own limit */
+	uint32_t rekey_s;     /* 0: never by time */
 	uint32_t max_bad_signatures;
 	uint32_t max_keys;
 	uint32_t max_channels; /* at most CHAN_COUNT_MAX */
@@ -43,8 +52,12 @@ struct conn_server_options {
 /* 0, or -EINVAL with a sentence in ret_error. Call from main before threads. */
 MUST_USE int conn_server_new(const struct conn_server_options *o, struct conn_server **ret_server, char ret_error[256]);
 void conn_server_free(struct conn_server *s);
-/* The public host keys' fingerprints, "SHA256:…", for the log and known_hosts; NULL behind the last. */
-const char *conn_server_fingerprint(const struct conn_server *s, int index);
+/* For the log and known_hosts; false behind the last. */
+struct conn_host_key_told {
+	const char *type, *fingerprint; /* "SHA256:…" */
+	bool is_active;
+};
+bool conn_server_host_key(const struct conn_server *s, uint32_t index, struct conn_host_key_told *ret_told);
 
 /* What a client asks in authentication. */
 struct auth_query {

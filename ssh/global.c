@@ -17,6 +17,7 @@
 struct global_reply {
 	bool is_answered, is_yes, has_port;
 	uint32_t port;
+	struct proof proof; /* signed when its turn has come; none: count is 0 */
 };
 
 /* The replies that wait: those of the requests first .. first + count - 1. */
@@ -34,10 +35,19 @@ static struct global_reply *reply_at(struct global_replies *rs, uint64_t number)
 static void send_reply(struct conn *c, const struct global_reply *r)
 {
 	ssh_buffer out = c->session->out_buffer;
-	int rc = r->is_yes && r->has_port
-			 ? ssh_buffer_pack(out, "bd", SSH2_MSG_REQUEST_SUCCESS, r->port)
-			 : ssh_buffer_pack(out, "b", r->is_yes ? SSH2_MSG_REQUEST_SUCCESS : SSH2_MSG_REQUEST_FAILURE);
+	bool is_yes = r->is_yes;
+	int rc;
 
+	if (r->proof.count > 0) {
+		is_yes = rotation_prove(c, &r->proof);
+		if (is_yes) {
+			(void)conn_send(c);
+			return;
+		}
+	}
+	rc = is_yes && r->has_port
+		     ? ssh_buffer_pack(out, "bd", SSH2_MSG_REQUEST_SUCCESS, r->port)
+		     : ssh_buffer_pack(out, "b", is_yes ? SSH2_MSG_REQUEST_SUCCESS : SSH2_MSG_REQUEST_FAILURE);
 	if (rc == SSH_OK)
 		(void)conn_send(c);
 }
@@ -110,6 +120,7 @@ void global_on_request(struct conn *c, struct wire *w)
 	struct bytes name = wire_string(w);
 	bool wants_reply = wire_bool(w), is_listen;
 	enum chan_answer answer = CHAN_NO;
+	struct global_reply r = {0};
 	struct conn_listen l = {0};
 	uint64_t number = 0;
 
@@ -129,7 +140,10 @@ void global_on_request(struct conn *c, struct wire *w)
 	} else if (bytes_is(name, "no-more-sessions@openssh.com")) {
 		c->no_more_sessions = true;
 		answer = CHAN_YES;
+	} else if (bytes_is(name, "hostkeys-prove-00@openssh.com")) {
+		answer = wants_reply && rotation_read(c, w, &r.proof) ? CHAN_YES : CHAN_NO;
 	} /* keepalive@openssh.com gets the failure that OpenSSH's server gives it, too. */
+	r.is_yes = answer == CHAN_YES;
 	if (number != 0 && answer != CHAN_LATER && !c->has_ended)
-		reply_give(c, number, (struct global_reply){.is_yes = answer == CHAN_YES});
+		reply_give(c, number, r);
 }

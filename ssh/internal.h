@@ -14,10 +14,23 @@
 #include <libssh/callbacks.h>
 #include <libssh/libssh.h>
 
+/* The types of host keys that libssh's server knows. */
+enum host_key_type { HOST_KEY_ED25519, HOST_KEY_ECDSA, HOST_KEY_RSA, HOST_KEY_TYPE_COUNT };
+
+struct server_key {
+	ssh_key key; /* private; shared, never written */
+	enum host_key_type type;
+	bool is_active;
+	ssh_string blob; /* public */
+	char *fingerprint;
+};
+
 struct conn_server {
 	char *kex, *ciphers, *macs, *host_key_algorithms, *version;
-	ssh_key host_keys[3]; /* ed25519, ecdsa, rsa; shared, never written */
-	char *fingerprints[3];
+	struct server_key keys[HOST_KEYS_MAX];
+	uint32_t key_count;
+	ssh_key active[HOST_KEY_TYPE_COUNT]; /* of keys; NULL where there is none */
+	ssh_buffer told;                     /* what clients are told after login: the public keys, each a string */
 	uint64_t rekey_bytes;
 	uint32_t rekey_s;
 	uint32_t max_bad_signatures;
@@ -90,11 +103,15 @@ struct conn {
 	struct chan **chans;
 	uint32_t chan_slots, chan_count;
 	bool is_paused, has_ended, is_feeding, was_rekeying, no_more_sessions;
-	size_t rekey_held; /* about what libssh holds back since a key exchange began */
+	uint32_t proof_count; /* requests to prove host keys */
+	size_t rekey_held;    /* about what libssh holds back since a key exchange began */
 	/* Input that is not yet a whole packet, or held while paused. */
 	uint8_t *partial;
 	size_t partial_bytes, partial_size;
 };
+
+/* Of users and of hosts. */
+#define RSA_BITS_MIN 2048
 
 /* RFC 4254 section 5.2: the only extended data that there is. */
 #define CHAN_STDERR 1
@@ -121,5 +138,15 @@ void chan_set_peer(struct chan *ch, uint32_t number, uint32_t window, uint32_t p
 void chan_on_answer(struct conn *c, uint8_t type, struct wire *w);
 /* global.c */
 void global_on_request(struct conn *c, struct wire *w);
+
+/* rotation.c: the host keys, by their places in the server's, that a client wants proved. */
+struct proof {
+	uint8_t count, keys[HOST_KEYS_MAX];
+};
+void rotation_tell(struct conn *c);
+/* What stands behind want_reply in the request; false: it is refused. */
+bool rotation_read(struct conn *c, struct wire *w, struct proof *ret_proof);
+/* Packs the reply. False: nothing was packed. */
+bool rotation_prove(struct conn *c, const struct proof *p);
 
 #endif

@@ -3,31 +3,137 @@
 
 #include "ssh/internal.h"
 
+#include "libssh/buffer.h"
+#include "libssh/pki.h"
+#include "libssh/priv.h"
+#include "libssh/string.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static int host_key_load(struct conn_server *s, int i, const char *path, char ret_error[256])
+static const struct {
+	const char *name;
+	enum ssh_keytypes_e type;
+	const char *algorithms[2]; /* that prove such a key */
+} types[HOST_KEY_TYPE_COUNT] = {
+	[HOST_KEY_ED25519] = {"ed25519", SSH_KEYTYPE_ED25519, {"ssh-ed25519"}},
+	[HOST_KEY_ECDSA] = {"ecdsa", SSH_KEYTYPE_ECDSA_P256, {"ecdsa-sha2-nistp256"}},
+	[HOST_KEY_RSA] = {"rsa", SSH_KEYTYPE_RSA, {"rsa-sha2-512", "rsa-sha2-256"}},
+};
+
+static enum host_key_type type_of(const char *name)
+{
+	enum host_key_type t = HOST_KEY_ED25519;
+
+	while (strcmp(types[t].name, name) != 0) {
+		t++;
+		ASSERT(t < HOST_KEY_TYPE_COUNT);
+	}
+	return t;
+}
+
+static int fingerprint_make(struct server_key *k)
 {
 	unsigned char *hash = NULL;
 	size_t hash_bytes = 0;
 
-	if (ssh_pki_import_privkey_file(path, NULL, NULL, NULL, &s->host_keys[i]) != SSH_OK) {
-		snprintf(ret_error, 256, "%s: no private host key that can be read", path);
+	if (ssh_get_publickey_hash(k->key, SSH_PUBLICKEY_HASH_SHA256, &hash, &hash_bytes) != SSH_OK)
+		return -ENOMEM;
+	k->fingerprint = ssh_get_fingerprint_hash(SSH_PUBLICKEY_HASH_SHA256, hash, hash_bytes);
+	ssh_clean_pubkey_hash(&hash);
+	return k->fingerprint ? 0 : -ENOMEM;
+}
+
+static int key_load(struct conn_server *s, const struct conn_host_key *file, char ret_error[256])
+{
+	struct server_key *k = &s->keys[s->key_count++];
+
+	k->type = type_of(file->type);
+	k->is_active = file->is_active;
+	if (ssh_pki_import_privkey_file(file->path, NULL, NULL, NULL, &k->key) != SSH_OK) {
+		snprintf(ret_error, 256, "%s: no private host key that can be read", file->path);
 		return -EINVAL;
 	}
-	if (ssh_get_publickey_hash(s->host_keys[i], SSH_PUBLICKEY_HASH_SHA256, &hash, &hash_bytes) != SSH_OK)
+	if (ssh_key_type(k->key) != types[k->type].type) {
+		snprintf(ret_error, 256, "%s: is no key of the type %s%s", file->path, types[k->type].name,
+			 k->type == HOST_KEY_ECDSA ? " (P-256)" : "");
+		return -EINVAL;
+	}
+	if (k->type == HOST_KEY_RSA && ssh_key_size(k->key) < RSA_BITS_MIN) {
+		snprintf(ret_error, 256, "%s: an RSA key has at least %d bits", file->path, RSA_BITS_MIN);
+		return -EINVAL;
+	}
+	if (ssh_pki_export_pubkey_blob(k->key, &k->blob) != SSH_OK)
 		return -ENOMEM;
-	s->fingerprints[i] = ssh_get_fingerprint_hash(SSH_PUBLICKEY_HASH_SHA256, hash, hash_bytes);
-	ssh_clean_pubkey_hash(&hash);
-	return s->fingerprints[i] ? 0 : -ENOMEM;
+	if (k->is_active) {
+		ASSERT(!s->active[k->type]);
+		s->active[k->type] = k->key;
+	}
+	return fingerprint_make(k);
+}
+
+static void key_unload(struct server_key *k)
+{
+	ssh_key_free(k->key);
+	ssh_string_free(k->blob);
+	ssh_string_free_char(k->fingerprint);
+	*k = (struct server_key){0};
+}
+
+/* A copy in place of a move leaves one key in two files. Clients take no key twice. */
+static void drop_last_if_known(struct conn_server *s)
+{
+	struct server_key *last = &s->keys[s->key_count - 1];
+
+	for (struct server_key *k = s->keys; k < last; k++) {
+		if (!last->is_active && ssh_key_cmp(k->key, last->key, SSH_KEY_CMP_PUBLIC) == 0) {
+			key_unload(last);
+			s->key_count--;
+			return;
+		}
+	}
+}
+
+static bool is_offered(const struct conn_server *s, enum host_key_type t)
+{
+	for (size_t i = 0; i < ARRAY_LEN(types[t].algorithms); i++)
+		if (types[t].algorithms[i] && match_group(s->host_key_algorithms, types[t].algorithms[i]))
+			return true;
+	return false;
+}
+
+/* What every client is told, packed once. A type that no key exchange may use is nothing to learn. */
+static int told_make(struct conn_server *s)
+{
+	s->told = ssh_buffer_new();
+	if (!s->told)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < s->key_count; i++)
+		if (is_offered(s, s->keys[i].type) && ssh_buffer_pack(s->told, "S", s->keys[i].blob) != SSH_OK)
+			return -ENOMEM;
+	return 0;
+}
+
+static int keys_load(struct conn_server *s, const struct conn_server_options *o, char ret_error[256])
+{
+	ASSERT(o->host_key_count <= HOST_KEYS_MAX);
+	for (uint32_t i = 0; i < o->host_key_count; i++) {
+		if (key_load(s, &o->host_keys[i], ret_error) < 0)
+			return -EINVAL;
+		drop_last_if_known(s);
+	}
+	if (!s->active[HOST_KEY_ED25519] && !s->active[HOST_KEY_ECDSA] && !s->active[HOST_KEY_RSA]) {
+		snprintf(ret_error, 256, "no host key");
+		return -EINVAL;
+	}
+	return told_make(s);
 }
 
 int conn_server_new(const struct conn_server_options *o, struct conn_server **ret_server, char ret_error[256])
 {
 	struct conn_server *s = calloc(1, sizeof(*s));
-	int keys = 0;
 
 	snprintf(ret_error, 256, "out of memory");
 	if (!s)
@@ -51,17 +157,8 @@ int conn_server_new(const struct conn_server_options *o, struct conn_server **re
 	s->window_bytes = o->window_bytes;
 	if (!s->kex || !s->ciphers || !s->macs || !s->host_key_algorithms || !s->version)
 		goto fail;
-	for (int i = 0; i < 3; i++) {
-		if (!o->host_key_paths[i])
-			continue;
-		if (host_key_load(s, i, o->host_key_paths[i], ret_error) < 0)
-			goto fail;
-		keys++;
-	}
-	if (keys == 0) {
-		snprintf(ret_error, 256, "no host key");
+	if (keys_load(s, o, ret_error) < 0)
 		goto fail;
-	}
 	*ret_server = s;
 	return 0;
 fail:
@@ -73,10 +170,9 @@ void conn_server_free(struct conn_server *s)
 {
 	if (!s)
 		return;
-	for (int i = 0; i < 3; i++) {
-		ssh_key_free(s->host_keys[i]);
-		ssh_string_free_char(s->fingerprints[i]);
-	}
+	for (uint32_t i = 0; i < s->key_count; i++)
+		key_unload(&s->keys[i]);
+	SSH_BUFFER_FREE(s->told);
 	free(s->kex);
 	free(s->ciphers);
 	free(s->macs);
@@ -86,10 +182,17 @@ void conn_server_free(struct conn_server *s)
 	ssh_finalize();
 }
 
-const char *conn_server_fingerprint(const struct conn_server *s, int index)
+bool conn_server_host_key(const struct conn_server *s, uint32_t index, struct conn_host_key_told *ret_told)
 {
-	for (int i = 0; i < 3; i++)
-		if (s->fingerprints[i] && index-- == 0)
-			return s->fingerprints[i];
-	return NULL;
+	const struct server_key *k;
+
+	if (index >= s->key_count)
+		return false;
+	k = &s->keys[index];
+	*ret_told = (struct conn_host_key_told){
+		.type = types[k->type].name,
+		.fingerprint = k->fingerprint,
+		.is_active = k->is_active,
+	};
+	return true;
 }

@@ -66,6 +66,7 @@ static void make_servers(void)
 	static const uint64_t rekey_bytes[] = {0, 64 * 1024, 1024 * 1024};
 	char path[] = "/tmp/ringgate-sim-host.XXXXXX", error[256];
 	struct host_key key;
+	struct conn_host_key file = {.type = "ed25519", .path = path, .is_active = true};
 	int fd = mkstemp(path);
 
 	ASSERT(fd >= 0 && host_key_make("ed25519", &key) == 0);
@@ -79,7 +80,8 @@ static void make_servers(void)
 			.ciphers = c->crypto.ciphers,
 			.macs = c->crypto.macs,
 			.host_key_algorithms = c->crypto.host_keys,
-			.host_key_paths = {path},
+			.host_keys = &file,
+			.host_key_count = 1,
 			.rekey_bytes = rekey_bytes[i],
 			.max_bad_signatures = c->login.max_bad_signatures,
 			.max_keys = c->login.max_keys,
