@@ -27,6 +27,7 @@ static void listening_move(struct listening *n, enum listening_state to)
 {
 	ASSERT(allowed[n->state] & 1u << to);
 	n->state = to;
+	n->links->forwards.ending_count += to == LISTENING_ENDING;
 }
 
 void forwards_init(struct forwards *f)
@@ -60,6 +61,7 @@ static void listening_free(struct listening *n)
 	timer_stop(n->links->session->ring, &n->deadline);
 	list_del(&n->node);
 	n->links->forwards.count--;
+	n->links->forwards.ending_count -= n->state == LISTENING_ENDING;
 	free(n);
 }
 
@@ -213,7 +215,8 @@ enum chan_answer forwards_on_listen(struct links *ls, const struct conn_listen *
 		return on_cancel(ls, c);
 	if (!why && (c->is_unix || c->port != 0) && find_asked_for(ls, c))
 		why = "this connection has it already";
-	if (!why && ls->forwards.count >= FORWARD_LISTEN_MAX)
+	if (!why && (ls->forwards.count >= FORWARD_KNOWN_MAX ||
+		     ls->forwards.count - ls->forwards.ending_count >= FORWARD_LISTEN_MAX))
 		why = "too many on this connection";
 	n = why ? NULL : listening_new(ls, c);
 	if (!n) {

@@ -38,8 +38,8 @@ struct listening {
 
 struct forwards {
 	struct list list;
-	uint32_t count;
-	uint32_t asked_count; /* channels that procd opened and the client has not answered */
+	uint32_t count, ending_count; /* all; those of them that are ENDING */
+	uint32_t asked_count;         /* channels that procd opened and the client has not answered */
 	uint64_t next_request;
 	uint32_t highest_channel; /* of procd's own */
 	bool is_agent_asked;      /* the client has offered its agent to some channel */

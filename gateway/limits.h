@@ -87,6 +87,8 @@
 #define FORWARD_LISTEN_MAX 32
 /* Channels that procd opened and the client has not answered: as procd's limit. */
 #define FORWARD_ASKED_MAX 64
+/* What a connection knows of at one time, with those that were cancelled and procd has not yet answered for. */
+#define FORWARD_KNOWN_MAX (4 * FORWARD_LISTEN_MAX)
 /* An address to listen at, or where a connection came from: names have at most 253 bytes. */
 #define FORWARD_ADDRESS_MAX 255
 

@@ -1,10 +1,13 @@
 """Forwards between a lying procd and the real gateway, and a lying gateway and the real procd."""
 
+import contextlib
 import socket
 import threading
 
+import asyncssh
 import pytest
 
+from aclient import connect as aconnect, finish as aclient_finish
 from procd_wire import Server
 import procd_wire
 from regions import Region
@@ -15,6 +18,8 @@ from wire import (CLOSE, CREDIT, DATA, EOF, EXIT, LISTEN, LISTENING, LISTEN_REFU
 pytestmark = pytest.mark.gateway
 
 ASKED_MAX = 64
+LISTEN_MAX = 32
+KNOWN_MAX = 4 * LISTEN_MAX
 TCP = {"request": 1, "originator_host": "127.0.0.1", "originator_port": 5}
 
 
@@ -24,7 +29,22 @@ def faulty(bin_dir):
         yield started
 
 
-def play(region, behave, *flags, command="x"):
+@contextlib.contextmanager
+def sandbox_at(region, procd):
+    """The name of a sandbox that is this procd."""
+    name = f"rs-{procd.address.rpartition(':')[2]}"
+    with open(region.info["directory"], encoding="utf-8") as f:
+        original = f.read()
+    region.change_directory(lambda text: text + (
+        f"  - id: {name}\n    team: t-local\n    procd: \"{procd.address}\"\n"
+        f"    procd_key: \"{procd.public}\"\n"))
+    try:
+        yield name
+    finally:
+        region.change_directory(lambda text: original)
+
+
+def play(region, behave, *flags, command="x", **how):
     """behave(stream) is procd behind a session that wants -R 1234."""
     seen = []
 
@@ -35,19 +55,10 @@ def play(region, behave, *flags, command="x"):
             seen.append(error)
             raise
 
-    with FakeProcd(run) as procd:
-        name = f"rs-{procd.address.rpartition(':')[2]}"
-        with open(region.info["directory"], encoding="utf-8") as f:
-            original = f.read()
-        region.change_directory(lambda text: text + (
-            f"  - id: {name}\n    team: t-local\n    procd: \"{procd.address}\"\n"
-            f"    procd_key: \"{procd.public}\"\n"))
-        try:
-            result = region.ssh(command, box=name, timeout=40,
-                                flags=("-v", "-R", "1234:127.0.0.1:9", *flags))
-            wait_until(lambda: seen, "the end of the stream")
-        finally:
-            region.change_directory(lambda text: original)
+    with FakeProcd(run) as procd, sandbox_at(region, procd) as name:
+        result = region.ssh(command, box=name, timeout=40,
+                            flags=("-v", "-R", "1234:127.0.0.1:9", *flags), **how)
+        wait_until(lambda: seen, "the end of the stream")
     if isinstance(seen[0], BaseException):
         raise seen[0]
     return result, seen[0]
@@ -206,6 +217,46 @@ def test_connections_that_are_taken_back(faulty):
 
     result, answers = play(faulty, behave)
     assert result.status == 0 and answers.count(REFUSED) == 20, (result, answers)
+
+
+# --- places of what listens ---
+
+
+def test_cancelled_one_gives_its_place_back(faulty):
+    """At once, though procd has not said that it ended; but not without end."""
+    counts = {"listen": 0, "unlisten": 0}
+
+    def behave(stream, _procd):
+        for frame in frames(stream, 60):
+            if frame[0] == LISTEN:
+                counts["listen"] += 1
+                stream.send(LISTENING, 0, frame[2], 20000 + counts["listen"])
+            elif frame[0] == UNLISTEN:
+                counts["unlisten"] += 1  # and never a word
+
+    async def go(region, box):
+        async with aconnect(region, box) as connection:
+            async def listen(port):
+                return await connection.forward_remote_port("", port, "127.0.0.1", 9)
+
+            live = [await listen(0) for _ in range(LISTEN_MAX)]
+            with pytest.raises(asyncssh.ChannelListenError):
+                await listen(0)
+            async def cancel(one):
+                one.close()
+                await one.wait_closed()
+
+            for _ in range(KNOWN_MAX - LISTEN_MAX):
+                await cancel(live.pop(0))
+                live.append(await listen(0))
+            await cancel(live.pop(0))
+            with pytest.raises(asyncssh.ChannelListenError):
+                await listen(0)
+
+    with FakeProcd(behave) as procd:
+        with sandbox_at(faulty, procd) as box:
+            aclient_finish(go(faulty, box), 60)
+    assert counts == {"listen": KNOWN_MAX, "unlisten": KNOWN_MAX - LISTEN_MAX + 1}, counts
 
 
 # --- the real procd before a gateway of the test's own ---
