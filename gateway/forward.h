@@ -42,7 +42,9 @@ struct forwards {
 	uint32_t asked_count;         /* channels that procd opened and the client has not answered */
 	uint64_t next_request;
 	uint32_t highest_channel; /* of procd's own */
-	bool is_agent_asked;      /* the client has offered its agent to some channel */
+	bool is_agent_asked;      /* some channel's OPEN on this stream said that the client offers its agent */
+	bool is_offer_over;       /* a session with an agent has ended: links_end_agents has to look */
+	uint32_t agent_count;     /* links to the client's agent */
 };
 
 void forwards_init(struct forwards *f);

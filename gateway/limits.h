@@ -89,6 +89,8 @@
 #define FORWARD_ASKED_MAX 64
 /* What a connection knows of at one time, with those that were cancelled and procd has not yet answered for. */
 #define FORWARD_KNOWN_MAX (4 * FORWARD_LISTEN_MAX)
+/* Connections to the user's agent: a program needs one for as long as a signature takes. As procd's limit. */
+#define FORWARD_AGENT_MAX 32
 /* An address to listen at, or where a connection came from: names have at most 253 bytes. */
 #define FORWARD_ADDRESS_MAX 255
 

@@ -26,6 +26,8 @@ void link_move(struct link *l, enum link_state to)
 {
 	ASSERT(allowed[l->state] & 1u << to);
 	l->state = to;
+	if (to == LINK_DONE)
+		link_offer_is_over(l);
 }
 
 void links_init(struct links *ls, struct session *s, struct procd_client *procd, const struct links_events *events)
@@ -86,6 +88,8 @@ void link_free(struct link *l)
 	timer_stop(ls->session->ring, &l->deadline);
 	ls->count--;
 	ls->down_total -= l->down_credit;
+	if (l->agent_of != 0)
+		ls->forwards.agent_count--;
 	link_window_deinit(l);
 	chain_clear(&l->up);
 	link_setup_free(l->setup);
@@ -154,6 +158,7 @@ void links_on_closed(struct links *ls)
 {
 	ls->next_number = 2;
 	ls->forwards.highest_channel = 0;
+	ls->forwards.is_agent_asked = false;
 	ls->last = NULL;
 	for (struct list *n = ls->list.next; n != &ls->list; n = n->next)
 		CONTAINER_OF(n, struct link, node)->number = 0;

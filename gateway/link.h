@@ -42,7 +42,9 @@ struct link {
 	uint32_t number;          /* on the procd stream; 0 before OPENING */
 	struct link_setup *setup; /* what OPEN will say; NULL after it was sent */
 	bool is_forward, is_subsystem, has_pty;
-	uint32_t columns; /* of the pty; 0: not known */
+	bool offers_agent; /* a session: its client takes channels to his agent while it is live */
+	uint32_t agent_of; /* a link to the agent: the session's number; 0: it is none */
+	uint32_t columns;  /* of the pty; 0: not known */
 	/* links_tell_waking has told; and what its line takes up of a terminal, where it can be written over. */
 	bool is_told;
 	uint32_t told_columns;

@@ -166,6 +166,7 @@ void links_on_settle(struct deferred *d)
 
 	if (s->phase != SESSION_LIVE)
 		return;
+	links_end_agents(ls);
 	/* While keys are exchanged anew libssh holds what is sent: nothing more is asked for. */
 	if (conn_is_rekeying(s->conn)) {
 		session_flush(s);

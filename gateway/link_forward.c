@@ -22,12 +22,24 @@ static int send_refused(struct links *ls, uint32_t number, const char *code, con
 	return 0;
 }
 
+/* The client takes channels to his agent for this session, now. */
+static bool has_offer(const struct link *l)
+{
+	return l && l->offers_agent && l->state == LINK_LIVE && link_can_send(l);
+}
+
 /* 1: it was asked for, and *ret_open says what. 0: it was, but not any more. -EPROTO: never. */
 static int find_asked_for(struct links *ls, const struct frame *f, struct chan_open *ret_open)
 {
 	const struct frame_open_options *o = &f->open.options;
 	const struct listening *n;
 
+	if (bytes_is(f->open.kind, "agent")) {
+		ret_open->kind = CHAN_AGENT;
+		if (!ls->forwards.is_agent_asked)
+			return -EPROTO;
+		return has_offer(link_find(ls, o->session));
+	}
 	ret_open->kind = bytes_is(f->open.kind, "forwarded-tcp")    ? CHAN_FORWARDED_TCP
 			 : bytes_is(f->open.kind, "forwarded-unix") ? CHAN_FORWARDED_UNIX
 								    : CHAN_SESSION;
@@ -56,6 +68,10 @@ static struct link *link_ask(struct links *ls, const struct frame *f, const stru
 	l->is_forward = true;
 	l->number = f->channel;
 	l->up_credit = f->open.credit;
+	if (o->kind == CHAN_AGENT) {
+		l->agent_of = f->open.options.session;
+		ls->forwards.agent_count++;
+	}
 	ls->opened_count++;
 	ls->forwards.asked_count++;
 	timer_start(ls->session->ring, &l->deadline, LINK_OPEN_MS);
@@ -74,8 +90,10 @@ int links_on_open(struct links *ls, const struct frame *f)
 		return rc;
 	ls->forwards.highest_channel = f->channel;
 	if (rc == 0)
-		rc = send_refused(ls, f->channel, "denied", "nobody waits for it any more");
-	else if (ls->forwards.asked_count >= FORWARD_ASKED_MAX || ls->count >= LINK_COUNT_MAX || !link_ask(ls, f, &o))
+		rc = send_refused(ls, f->channel, "denied",
+				  o.kind == CHAN_AGENT ? "no agent is offered there" : "nobody waits for it any more");
+	else if (ls->forwards.asked_count >= FORWARD_ASKED_MAX || ls->count >= LINK_COUNT_MAX ||
+		 (o.kind == CHAN_AGENT && ls->forwards.agent_count >= FORWARD_AGENT_MAX) || !link_ask(ls, f, &o))
 		rc = send_refused(ls, f->channel, "too-many-channels", "too many channels, or no memory");
 	else
 		rc = 0;
@@ -134,4 +152,44 @@ void link_on_chan_refused(struct chan *ch, uint32_t why, struct bytes text)
 	(void)!send_refused(l->links, l->number, why == CHAN_CONNECT_FAILED ? "unreachable" : "denied", plain);
 	l->chan = NULL;
 	link_free(l);
+}
+
+/* --- the end of an offer --- */
+
+void link_offer_is_over(struct link *l)
+{
+	if (!l->offers_agent)
+		return;
+	l->links->forwards.is_offer_over = true;
+	links_settle(l->links);
+}
+
+static void end_agent(struct link *l)
+{
+	if (l->state == LINK_ASKED) {
+		(void)!link_refuse(l, "denied", "its session has ended");
+		return;
+	}
+	l->is_up_discarded = l->is_close_wanted = true;
+	link_window_release(l, l->up.bytes);
+	chain_clear(&l->up);
+	link_push_up(l);
+	if (link_can_send(l)) {
+		chan_eof(l->chan);
+		chan_close(l->chan); /* keeps l: it is LIVE still */
+	}
+}
+
+void links_end_agents(struct links *ls)
+{
+	if (!ls->forwards.is_offer_over)
+		return;
+	ls->forwards.is_offer_over = false;
+	for (struct list *n = ls->list.next, *next; n != &ls->list; n = next) {
+		struct link *l = CONTAINER_OF(n, struct link, node);
+
+		next = n->next;
+		if (l->agent_of != 0 && l->state != LINK_DONE && !has_offer(link_find(ls, l->agent_of)))
+			end_agent(l);
+	}
 }

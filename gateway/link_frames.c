@@ -26,6 +26,8 @@ static void send_open(struct link *l)
 	f.open.kind = bytes_str(l->setup->kind);
 	f.open.credit = l->down_credit;
 	f.open.options = l->setup->options;
+	if (l->setup->options.agent)
+		ls->forwards.is_agent_asked = true;
 	if (procd_client_send(ls->procd, &f) < 0) {
 		session_close(ls->session, "out of memory");
 		return;

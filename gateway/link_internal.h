@@ -34,6 +34,11 @@ MUST_USE int links_on_open(struct links *ls, const struct frame *f);
 void link_abandon(struct link *l);
 MUST_USE int link_refuse(struct link *l, const char *code, const char *message);
 
+/* The session takes no more connections to its agent: those that were made are to end at the end of the batch. */
+void link_offer_is_over(struct link *l);
+/* Ends the links to agents whose session is no more. */
+void links_end_agents(struct links *ls);
+
 /* --- link_flow.c --- */
 
 /* Sends what is held as far as procd's credit goes; then EOF or CLOSE when they were waiting for that. */

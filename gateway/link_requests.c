@@ -121,6 +121,14 @@ static enum chan_answer on_signal(struct link *l, const struct chan_request *r)
 	return procd_client_send(l->links->procd, &f) == 0 ? CHAN_YES : CHAN_NO;
 }
 
+static enum chan_answer on_offer_agent(struct link *l)
+{
+	if (l->state != LINK_NEW)
+		return CHAN_NO;
+	l->offers_agent = l->setup->options.agent = true;
+	return CHAN_YES;
+}
+
 enum chan_answer link_on_chan_request(struct chan *ch, const struct chan_request *r)
 {
 	struct link *l = chan_owner(ch);
@@ -146,7 +154,9 @@ enum chan_answer link_on_chan_request(struct chan *ch, const struct chan_request
 	case CHAN_BREAK:
 		return l->has_pty ? CHAN_YES
 				  : CHAN_NO; /* a pty has no line to break: as sshd, accepted and without effect */
-	case CHAN_OTHER:
+	case CHAN_OFFER_AGENT:
+		return on_offer_agent(l);
+	case CHAN_OTHER: /* x11-req among them */
 		break;
 	}
 	return CHAN_NO;
@@ -176,6 +186,7 @@ void link_on_chan_close(struct chan *ch)
 	} else if (l->state == LINK_WAITING) {
 		link_move(l, LINK_DONE);
 	}
+	link_offer_is_over(l);
 	chan_close(ch);
 }
 

@@ -11,7 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-/* What we add: TERM, two passwd fields twice, PATH, addresses. */
+/* What we add: TERM, two passwd fields twice, PATH, addresses, the agent. */
 #define OWN_MAX 16
 #define OWN_BYTES (4 * PATH_MAX + 4096)
 
@@ -95,7 +95,7 @@ static void put_connection(struct env *e, const struct session *s)
 	put_text(e, "SSH_CONNECTION", line);
 }
 
-char **env_make(const struct session *s, const struct frame_open_options *o, const char *tty)
+char **env_make(const struct session *s, const struct frame_open_options *o, const char *tty, const char *agent)
 {
 	size_t bytes = OWN_BYTES + strlen(s->options->path), slots = (size_t)o->env_count + OWN_MAX + 1;
 	struct env e = {.count_max = (uint32_t)slots - 1};
@@ -122,6 +122,8 @@ char **env_make(const struct session *s, const struct frame_open_options *o, con
 		put(&e, bytes_str("TERM"), o->pty.term);
 		put_text(&e, "SSH_TTY", tty);
 	}
+	if (agent)
+		put_text(&e, "SSH_AUTH_SOCK", agent);
 	return e.list;
 }
 

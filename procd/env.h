@@ -16,9 +16,9 @@ bool env_is_valid(const struct frame_open_options *o);
 
 /*
  * The user's own variables, then (so that they win) USER, LOGNAME, HOME, PATH, SHELL, SSH_CLIENT, SSH_CONNECTION, and with a
- * terminal TERM and SSH_TTY. tty is NULL without one. NULL when out of memory.
+ * terminal TERM and SSH_TTY, with an agent SSH_AUTH_SOCK. tty and agent are NULL without one. NULL when out of memory.
  */
-char **env_make(const struct session *s, const struct frame_open_options *o, const char *tty);
+char **env_make(const struct session *s, const struct frame_open_options *o, const char *tty, const char *agent);
 void env_free(char **env);
 
 #endif

@@ -27,6 +27,7 @@ struct listener {
 	struct list node;
 	struct session *session;
 	uint64_t request;
+	uint32_t agent_of;                 /* the session channel whose agent it leads to; 0: a LISTEN's */
 	struct listener_socket sockets[2]; /* IPv4 and IPv6 */
 	uint32_t socket_count;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* "" of a port */
@@ -42,7 +43,8 @@ static void on_listener_events(struct watch *w, uint32_t events)
 	ls->is_readable = true;
 }
 
-static struct listener *listener_new(struct session *s, uint64_t request)
+/* For a LISTEN, or for the agent of a session channel. */
+static struct listener *listener_new(struct session *s, uint64_t request, uint32_t agent_of)
 {
 	struct listener *l = calloc(1, sizeof(*l));
 
@@ -50,8 +52,9 @@ static struct listener *listener_new(struct session *s, uint64_t request)
 		return NULL;
 	l->session = s;
 	l->request = request;
+	l->agent_of = agent_of;
 	list_add_tail(&s->listeners, &l->node);
-	s->listener_count++;
+	s->listener_count += agent_of == 0;
 	return l;
 }
 
@@ -71,7 +74,7 @@ static void listener_end(struct listener *l)
 		(void)unlink(l->path);
 	list_del(&l->node);
 	list_add_tail(&l->session->listeners_ended, &l->node);
-	l->session->listener_count--;
+	l->session->listener_count -= l->agent_of == 0;
 }
 
 static struct listener *listener_find(const struct session *s, uint64_t request)
@@ -79,7 +82,7 @@ static struct listener *listener_find(const struct session *s, uint64_t request)
 	for (struct list *n = s->listeners.next; n != &s->listeners; n = n->next) {
 		struct listener *l = CONTAINER_OF(n, struct listener, node);
 
-		if (l->request == request)
+		if (l->agent_of == 0 && l->request == request)
 			return l;
 	}
 	return NULL;
@@ -255,7 +258,7 @@ void forward_listen(struct session *s, const struct frame *f)
 		refuse(s, request, "unknown-kind", "procd cannot listen there");
 		return;
 	}
-	l = s->listener_count < LISTENERS_MAX ? listener_new(s, request) : NULL;
+	l = s->listener_count < LISTENERS_MAX ? listener_new(s, request, 0) : NULL;
 	if (!l) {
 		refuse(s, request, "too-many-channels", "too much is listened for already, or no memory");
 		return;
@@ -280,6 +283,45 @@ void forward_unlisten(struct session *s, const struct frame *f)
 		listener_end(l);
 	answer.listen.request = f->listen.request;
 	session_urgent(s, &answer);
+}
+
+/* --- agents --- */
+
+int forward_agent(struct session *s, uint32_t channel, const char *path, struct listener **ret_listener)
+{
+	struct listener *l = listener_new(s, 0, channel);
+	int rc = l ? listen_unix(l, bytes_str(path)) : -ENOMEM;
+
+	if (rc == 0)
+		*ret_listener = l;
+	else if (l)
+		listener_end(l);
+	return rc;
+}
+
+void forward_agent_end(struct listener *l)
+{
+	l->session->is_agent_gone = true;
+	listener_end(l);
+}
+
+void forward_end_orphans(struct session *s)
+{
+	struct frame f = {.type = FRAME_CLOSE};
+
+	if (!s->is_agent_gone)
+		return;
+	s->is_agent_gone = false;
+	for (struct list *n = s->channels.next, *next; n != &s->channels; n = next) {
+		struct channel *c = CONTAINER_OF(n, struct channel, in_all);
+
+		next = n->next;
+		if (c->kind != &agent_kind || channel_find(s, c->tcp.agent_of))
+			continue;
+		/* What of it waits behind CLOSE is dropped by the gateway; and a CLOSE of its own is no answer to this. */
+		channel_send_urgent(c, &f);
+		channel_end(c);
+	}
 }
 
 /* --- connections --- */
@@ -316,12 +358,34 @@ static void offer(struct listener *l, int fd)
 		close(fd);
 }
 
+/* Takes fd. */
+static void offer_to_agent(struct listener *l, int fd)
+{
+	struct frame f = {.type = FRAME_OPEN};
+	struct channel *c;
+
+	f.open.kind = bytes_str("agent");
+	f.open.options.session = l->agent_of;
+	c = channel_offer(l->session, &agent_kind, &f);
+	if (c)
+		tcp_accepted_agent(c, fd, l->agent_of);
+	else
+		close(fd);
+}
+
+static bool may_offer(const struct listener *l)
+{
+	return channel_may_offer(l->session) && (l->agent_of == 0 || l->session->agent_count < AGENT_CONNECTIONS_MAX);
+}
+
 static void accept_all(struct listener *l, struct listener_socket *ls)
 {
-	while (ls->is_readable && channel_may_offer(l->session)) {
+	while (ls->is_readable && may_offer(l)) {
 		int fd = accept4(ls->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-		if (fd >= 0)
+		if (fd >= 0 && l->agent_of != 0)
+			offer_to_agent(l, fd);
+		else if (fd >= 0)
 			offer(l, fd);
 		else if (errno == EAGAIN)
 			ls->is_readable = false;

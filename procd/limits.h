@@ -23,6 +23,8 @@
 #define OFFERED_MAX 64
 /* Connections that wait in the kernel meanwhile. */
 #define LISTENER_BACKLOG 128
+/* Connections to users' agents, of all sessions of a stream; more wait in the kernel. As the gateway's limit. */
+#define AGENT_CONNECTIONS_MAX 32
 /* For a port of the kernel's choice that is free for both IPv4 and IPv6. */
 #define LISTEN_TRIES 8
 

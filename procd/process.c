@@ -8,6 +8,7 @@
  */
 #include "procd/process.h"
 
+#include "procd/agent.h"
 #include "procd/channel.h"
 #include "procd/env.h"
 #include "procd/session.h"
@@ -340,6 +341,19 @@ static void start_deinit(struct start *st)
 	free(st->command);
 }
 
+/* A session without its agent is better than none; its user is told. */
+static void start_agent(struct channel *c, const struct start *st)
+{
+	int rc = agent_start(c, &c->process.agent);
+	char text[160];
+	int n;
+
+	if (rc == 0)
+		return;
+	n = snprintf(text, sizeof(text), "procd: no agent forwarding: %s\r\n", strerror(-rc));
+	(void)!write(st->spawn.tty >= 0 ? st->spawn.tty : st->spawn.err, text, (size_t)n);
+}
+
 static int start(struct channel *c, const struct frame_open_options *o, struct start *st)
 {
 	struct process *p = &c->process;
@@ -347,7 +361,9 @@ static int start(struct channel *c, const struct frame_open_options *o, struct s
 
 	if (rc < 0)
 		return channel_refuse(c, p->has_pty ? "no-pty" : "no-memory", strerror(-rc));
-	st->env = env_make(c->session, o, p->has_pty ? st->tty : NULL);
+	if (o->agent)
+		start_agent(c, st);
+	st->env = env_make(c->session, o, p->has_pty ? st->tty : NULL, p->agent ? agent_path(p->agent) : NULL);
 	rc = st->env ? run(c, st) : -ENOMEM;
 	return rc < 0 ? channel_refuse(c, "no-memory", strerror(-rc)) : 0;
 }
@@ -440,6 +456,8 @@ static void process_end(struct channel *c)
 	sink_deinit(&p->sink);
 	p->sink.state = SINK_CLOSED;
 	p->out.is_done = p->err.is_done = true;
+	agent_stop(p->agent);
+	p->agent = NULL;
 	if (!hang_up)
 		return;
 	(void)kill(p->has_pty ? p->pid : -p->pid, SIGHUP);

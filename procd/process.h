@@ -13,6 +13,7 @@
 
 #include <sys/types.h>
 
+struct agent;
 struct session;
 struct channel;
 struct frame;
@@ -29,6 +30,7 @@ struct process {
 	uint64_t reaped_bytes; /* terminal: read_bytes at that time */
 	struct sink sink;      /* stdin or the terminal; the terminal's descriptor is here */
 	struct source out, err;
+	struct agent *agent; /* NULL: the user offers none here */
 };
 
 extern const struct channel_kind process_kind;

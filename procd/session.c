@@ -361,7 +361,7 @@ static void bury(struct session *s)
 /* True when a round can go on without waiting. */
 static bool has_work(const struct session *s)
 {
-	return s->is_readable || s->is_output_left;
+	return s->is_readable || s->is_output_left || s->is_agent_gone;
 }
 
 static void round_run(struct session *s)
@@ -378,6 +378,7 @@ static void round_run(struct session *s)
 	}
 	read_stream(s);
 	check_deadlines(s);
+	forward_end_orphans(s);
 	forward_accept(s);
 	write_stream(s);
 	bury(s);
@@ -446,9 +447,9 @@ static void finish(struct session *s)
 {
 	bool was_ready = s->ticket.session[0] != 0;
 
-	forward_end_all(s);
 	while (!list_is_empty(&s->channels))
 		channel_end(CONTAINER_OF(s->channels.next, struct channel, in_all));
+	forward_end_all(s);
 	say_last_words(s);
 	close(s->fd);
 	log_event(was_ready ? LOG_INFO : LOG_WARN, was_ready ? "stream_end" : "stream_refused",

@@ -58,6 +58,8 @@ struct session {
 	uint32_t highest_number; /* of the gateway's channels */
 	uint32_t highest_own;    /* of those that we opened */
 	uint32_t offered_count;  /* of them: not answered yet */
+	uint32_t agent_count;    /* of them: to the user's agent */
+	bool is_agent_gone;      /* a session that had one has ended: forward_end_orphans has to look */
 	uint32_t budget_left;
 
 	uint64_t now_ms, started_ms, heard_ms;

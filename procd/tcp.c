@@ -313,6 +313,13 @@ void tcp_accepted(struct channel *c, int fd)
 		c->tcp.in.is_done = c->tcp.in.is_broken = true; /* closed as soon as the gateway has agreed */
 }
 
+void tcp_accepted_agent(struct channel *c, int fd, uint32_t session)
+{
+	tcp_accepted(c, fd);
+	c->tcp.agent_of = session;
+	c->session->agent_count++;
+}
+
 static void tcp_end(struct channel *c)
 {
 	struct tcp *t = &c->tcp;
@@ -335,4 +342,21 @@ const struct channel_kind tcp_kind = {
 	.emit = tcp_emit,
 	.on_deadline = tcp_on_deadline,
 	.end = tcp_end,
+};
+
+static void agent_end(struct channel *c)
+{
+	c->session->agent_count--;
+	tcp_end(c);
+}
+
+const struct channel_kind agent_kind = {
+	.on_data = tcp_on_data,
+	.on_input = tcp_on_input,
+	.on_eof = tcp_on_eof,
+	.on_close = tcp_on_close,
+	.has_output = tcp_has_output,
+	.emit = tcp_emit,
+	.on_deadline = tcp_on_deadline,
+	.end = agent_end,
 };

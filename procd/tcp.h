@@ -1,6 +1,6 @@
 /*
  * procd/tcp.h - channels of kind `tcp` and `unix`: a connection made from inside the sandbox; and of `forwarded-tcp`
- * and `forwarded-unix`: one that was made to us there.
+ * and `forwarded-unix`, or `agent`: one that was made to us there.
  *
  * Owner:  embedded in its channel.
  * Thread: the loop's; names are resolved elsewhere (resolve.h).
@@ -23,12 +23,15 @@ struct tcp {
 	uint32_t address_count, address_at;
 	int last_error;
 	bool is_connected;
+	uint32_t agent_of;  /* `agent`: the session channel that it belongs to */
 	struct watch watch; /* while connecting */
 	struct sink sink;   /* the socket's descriptor is here */
 	struct source in;
 };
 
 extern const struct channel_kind tcp_kind;
+/* The same, counted in the session's agent_count from tcp_accepted_agent on. */
+extern const struct channel_kind agent_kind;
 
 /* An OPEN of each kind. */
 int tcp_open(struct channel *c, const struct frame *f);
@@ -36,6 +39,8 @@ int tcp_open_unix(struct channel *c, const struct frame *f);
 
 /* A connection that somebody made to us (forward.h), on a channel that was offered. Takes fd. */
 void tcp_accepted(struct channel *c, int fd);
+/* The same, to the agent of that session channel. */
+void tcp_accepted_agent(struct channel *c, int fd, uint32_t session);
 
 /* Names were resolved: goes on with them. */
 void tcp_resolved(struct session *s);

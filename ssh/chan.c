@@ -327,10 +327,15 @@ static const struct {
 	const char *name;
 	enum chan_request_kind kind;
 } request_kinds[] = {
-	{"pty-req", CHAN_PTY},         {"env", CHAN_ENV},
-	{"shell", CHAN_SHELL},         {"exec", CHAN_EXEC},
-	{"subsystem", CHAN_SUBSYSTEM}, {"window-change", CHAN_WINDOW_CHANGE},
-	{"signal", CHAN_SIGNAL},       {"break", CHAN_BREAK},
+	{"pty-req", CHAN_PTY},
+	{"env", CHAN_ENV},
+	{"shell", CHAN_SHELL},
+	{"exec", CHAN_EXEC},
+	{"subsystem", CHAN_SUBSYSTEM},
+	{"window-change", CHAN_WINDOW_CHANGE},
+	{"signal", CHAN_SIGNAL},
+	{"break", CHAN_BREAK},
+	{"auth-agent-req@openssh.com", CHAN_OFFER_AGENT},
 };
 
 /* Reads the fields behind want_reply; false when they are malformed. */
@@ -362,6 +367,7 @@ static bool request_read(struct chan_request *r, struct wire *w)
 		break;
 	case CHAN_SHELL:
 	case CHAN_BREAK:
+	case CHAN_OFFER_AGENT:
 	case CHAN_OTHER:
 		break;
 	}

@@ -84,7 +84,8 @@ enum chan_request_kind {
 	CHAN_WINDOW_CHANGE,
 	CHAN_SIGNAL,
 	CHAN_BREAK,
-	CHAN_OTHER, /* refused unless the gateway knows it by name */
+	CHAN_OFFER_AGENT, /* auth-agent-req@openssh.com: the client would take channels of kind CHAN_AGENT */
+	CHAN_OTHER,       /* refused unless the gateway knows it by name */
 };
 
 struct chan_request {

@@ -60,6 +60,16 @@ def echo(connection):
     connection.shutdown(socket.SHUT_WR)
 
 
+def idle_agent(connection):
+    """An SSH agent without keys; unlike those, it says hello to whom ssh forwards, behind its answer to session-bind."""
+    stream = connection.makefile("rb")
+    while len(head := stream.read(4)) == 4:
+        kind = stream.read(int.from_bytes(head, "big"))[:1]
+        connection.sendall(bytes([0, 0, 0, 1, 5]))
+        if kind == b"\x1b":
+            connection.sendall(b"hello")
+
+
 def connect(to, timeout=20):
     """To a port of this machine's, or a path."""
     if isinstance(to, int):

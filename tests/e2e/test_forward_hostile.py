@@ -1,13 +1,16 @@
 """Forwards between a lying procd and the real gateway, and a lying gateway and the real procd."""
 
 import contextlib
+import os
 import socket
+import tempfile
 import threading
 
 import asyncssh
 import pytest
 
 from aclient import connect as aconnect, finish as aclient_finish
+import forwards
 from procd_wire import Server
 import procd_wire
 from regions import Region
@@ -18,6 +21,7 @@ from wire import (CLOSE, CREDIT, DATA, EOF, EXIT, LISTEN, LISTENING, LISTEN_REFU
 pytestmark = pytest.mark.gateway
 
 ASKED_MAX = 64
+AGENTS_MAX = 32
 LISTEN_MAX = 32
 KNOWN_MAX = 4 * LISTEN_MAX
 TCP = {"request": 1, "originator_host": "127.0.0.1", "originator_port": 5}
@@ -217,6 +221,115 @@ def test_connections_that_are_taken_back(faulty):
 
     result, answers = play(faulty, behave)
     assert result.status == 0 and answers.count(REFUSED) == 20, (result, answers)
+
+
+# --- agents ---
+
+
+@pytest.fixture
+def agent():
+    """The environment of a user whose agent knows nothing, says hello, and counts connections."""
+    with tempfile.TemporaryDirectory(prefix="ringgate-") as folder:
+        server = forwards.Server(forwards.idle_agent, f"{folder}/agent")
+        server.env = {**os.environ, "SSH_AUTH_SOCK": f"{folder}/agent"}
+        yield server
+        server.close()
+
+
+def play_agent(region, behave, agent, *flags):
+    return play(region, behave, *flags, env=agent.env, opts=("IdentityAgent=SSH_AUTH_SOCK",))
+
+
+def answer(stream, number):
+    """What comes of an OPEN of procd's own."""
+    for frame in frames(stream):
+        if frame[1] == number and frame[0] in (OPENED, REFUSED):
+            return frame
+    raise AssertionError("the stream ended")
+
+
+@pytest.mark.parametrize("flags", [("-a",), ("-A",)])
+def test_agent_unasked(faulty, agent, flags):
+    """Not for a client that offers none: the stream ends. Nor for a session that is none, or not yet."""
+
+    def behave(stream):
+        if flags == ("-a",):
+            number = start(stream)
+            stream.send(OPEN, 1, "agent", {"session": number}, 1000)
+            return ends(stream)
+        for frame in frames(stream):
+            if frame[0] == LISTEN:
+                stream.send(LISTENING, 0, frame[2], 1234)
+            elif frame[0] == OPEN:
+                break
+        number = frame[1]
+        assert frame[3].get("agent") is True, frame
+        seen = []
+        # Before its OPENED, and for what no session is.
+        for one, session in ((1, number), (3, 0), (5, number + 2), (7, 5), (9, 1 << 31)):
+            if one == 3:
+                stream.send(OPENED, number, 1 << 16, {})
+            stream.send(OPEN, one, "agent", {"session": session} if session else {}, 1000)
+            seen.append(answer(stream, one)[:3])
+        assert seen == [[REFUSED, one, "denied"] for one in (1, 3, 5, 7, 9)], seen
+        stream.send(OPEN, 11, "agent", {"session": number}, 1000)
+        assert answer(stream, 11)[0] == OPENED
+        finish(stream, number)
+        return True
+
+    result, _ = play_agent(faulty, behave, agent, *flags)
+    if flags == ("-a",):
+        assert result.status == 255 and "broke the protocol" in result.err, result
+        assert "auth-agent@openssh.com" not in result.err, result
+    else:
+        assert result.status == 0 and result.err.count("ctype auth-agent@openssh.com") == 1, result
+    assert faulty.serves()
+
+
+def test_agent_is_not_kept(faulty, agent):
+    """The session is over: the gateway ends what was open to its agent, and opens no more."""
+
+    def behave(stream):
+        number = start(stream)
+        stream.send(OPEN, 1, "agent", {"session": number}, 1000)
+        assert answer(stream, 1)[0] == OPENED
+        stream.send(EXIT, number, 0)
+        stream.send(CLOSE, number)
+        stream.send(OPEN, 5, "agent", {"session": number}, 1000)
+        assert answer(stream, 5)[:3] == [REFUSED, 5, "denied"]
+        # The agent's own channel, as the gateway ends it.
+        return any(f[0] == CLOSE and f[1] == 1 for f in stream.frames) or any(
+            f[0] == CLOSE and f[1] == 1 for f in frames(stream))
+
+    result, ended = play_agent(faulty, behave, agent, "-A")
+    assert result.status == 0 and ended, result
+
+
+def test_agent_flood(faulty, agent):
+    """Only so many at one time; the others are refused in order, and the session is served."""
+    count = 500
+
+    def behave(stream):
+        number = start(stream)
+        for i in range(count):
+            stream.send(OPEN, 2 * i + 1, "agent", {"session": number}, 1000)
+        opened, refused = set(), set()
+        for frame in frames(stream):
+            if frame[0] == OPENED:
+                opened.add(frame[1])
+            elif frame[0] == REFUSED:
+                assert frame[2] == "too-many-channels", frame
+                refused.add(frame[1])
+            if len(opened) + len(refused) == count:
+                break
+        stream.send(DATA, number, 0, b"served\n")
+        finish(stream, number)
+        return opened, refused
+
+    result, (opened, refused) = play_agent(faulty, behave, agent, "-A")
+    assert result.status == 0 and result.stdout == b"served\n", result
+    assert len(opened) == AGENTS_MAX and not opened & refused, opened
+    assert agent.peak <= AGENTS_MAX + 1
 
 
 # --- places of what listens ---
