@@ -1,6 +1,7 @@
 """The gateway's directory against a control plane and a Redis of which the test says what they do, and when."""
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from aclient import connect, finish
 from fake_control import Box
 from fake_region import TEAM, USER, FakeRegion
+from flow import Flow
 from redises import Redis
 from regions import end_with_us, run
 from waiting import stays_true, wait_until
@@ -361,7 +363,7 @@ def test_control_plane_in_trouble(fake_region, trouble):
     feed_is_up(region)
     _, identity = region.add_user("other")
     gets_in(region)
-    with Live(region) as live:
+    with Live(region) as live, Flow(region) as flow:
         region.control.fail(trouble)
         for _ in range(3):
             started = time.monotonic()
@@ -373,6 +375,7 @@ def test_control_plane_in_trouble(fake_region, trouble):
         wait_until(lambda: login(region, identity=identity).status == 0, "the control plane to be believed again")
         feed_is_up(region)
         assert live.is_live()
+    assert flow.kept_its_rate()
     assert "temporarily unavailable" in region.output_text()
 
 
@@ -381,13 +384,15 @@ def test_control_plane_frozen_for_ten_seconds(fake_region):
     feed_is_up(region)
     _, identity = region.add_user("other")
     gets_in(region)
-    region.control.fail("held")
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        gets_in(region)
-        assert is_told(region, UNAVAILABLE, identity=identity)
-    region.control.fail(None)
-    wait_until(lambda: login(region, identity=identity).status == 0, "its return")
+    with Flow(region) as flow:
+        region.control.fail("held")
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            gets_in(region)
+            assert is_told(region, UNAVAILABLE, identity=identity)
+        region.control.fail(None)
+        wait_until(lambda: login(region, identity=identity).status == 0, "its return")
+    assert flow.kept_its_rate()
 
 
 def test_control_plane_is_not_there_at_start(fake_region):
@@ -523,7 +528,7 @@ def test_redis_killed_and_started_again(fake_region, redis):
     redis_is(region, "up")
     _, identity = region.add_user("other")
     gets_in(region)
-    with Live(region) as live:
+    with Live(region) as live, Flow(region) as flow:
         redis.kill()
         redis_is(region, "down")
         gets_in(region)
@@ -533,6 +538,7 @@ def test_redis_killed_and_started_again(fake_region, redis):
         redis_is(region, "up")
         gets_in(region)
         assert live.is_live()
+    assert flow.kept_its_rate()
     log = region.output_text()
     assert "event=redis state=down" in log and log.count("event=redis state=up") == 2
 
@@ -543,7 +549,7 @@ def test_redis_frozen_for_ten_seconds(fake_region, redis):
     redis_is(region, "up")
     users = [region.add_user(f"user{i}")[1] for i in range(20)]
     gets_in(region)
-    with Live(region) as live:
+    with Live(region) as live, Flow(region) as flow:
         redis.freeze()
         deadline = time.monotonic() + 10
         for identity in users:
@@ -557,9 +563,11 @@ def test_redis_frozen_for_ten_seconds(fake_region, redis):
         redis.thaw()
         redis_is(region, "up")
         gets_in(region)
+    assert flow.kept_its_rate()
 
 
-def test_flushall_under_logins(fake_region, redis):
+def test_flushall_under_logins(fake_region, redis, bin_dir):
+    """As fast as ringbench logs in and as fast as Redis forgets: every login gets in."""
     region = fake_region(redis=redis.url)
     redis_is(region, "up")
     stop = threading.Event()
@@ -569,22 +577,18 @@ def test_flushall_under_logins(fake_region, redis):
             redis.cli("FLUSHALL")
 
     thread = threading.Thread(target=flush)
-    with Live(region) as live:
+    with Live(region) as live, Flow(region) as flow:
         thread.start()
         try:
-            async def one():
-                async with connect(region) as client:
-                    return (await client.run("echo in")).stdout
-
-            async def rounds():
-                for _ in range(5):
-                    assert await asyncio.gather(*[one() for _ in range(10)]) == ["in\n"] * 10
-
-            finish(rounds(), 60)
+            done = run([os.path.join(bin_dir, "ringbench"), "connect", "--address", f"{region.host}:{region.port}",
+                        "--user", region.box, "--identity", region.identity, "--count", "200", "--parallel", "8",
+                        "--kex", "curve25519-sha256", "--json", "--quiet", "--limit", "90"], timeout=100).ok()
         finally:
             stop.set()
             thread.join()
+        assert json.loads(done.out)["done"] == 200
         assert live.is_live()
+    assert flow.kept_its_rate()
 
 
 def test_redis_and_control_plane_down(fake_region, redis):
@@ -592,7 +596,7 @@ def test_redis_and_control_plane_down(fake_region, redis):
     region = fake_region(f"control.timeout_ms={TIMEOUT_MS}", redis=redis.url)
     redis_is(region, "up")
     _, identity = region.add_user("other")
-    with Live(region) as live:
+    with Live(region) as live, Flow(region) as flow:
         region.control.fail("reset")
         redis.kill()
         assert is_told(region, UNAVAILABLE, identity=identity)
@@ -602,6 +606,7 @@ def test_redis_and_control_plane_down(fake_region, redis):
         region.control.fail(None)
         wait_until(lambda: login(region, identity=identity).status == 0, "their return")
         assert live.is_live()
+    assert flow.kept_its_rate()
 
 
 def test_redis_has_what_the_control_plane_cannot_say(fake_region, redis):
