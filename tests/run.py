@@ -24,6 +24,8 @@ CLANG_FORMAT_MAJOR = 19
 UNIT_TIMEOUT_S = 300
 # Fewer were reached: nothing was fuzzed but the way in.
 FUZZ_EDGES_MIN = 50
+# Most end-to-end tests wait for something: so many files of them run beside each other, the tests of a file in their order.
+E2E_AT_ONCE = (os.cpu_count() or 1) + 1
 OUR_FOLDERS = ("core", "ring", "ssh", "upstream", "gateway", "procd", "control", "bench", "tests")
 
 
@@ -150,6 +152,16 @@ def sanitizer_env(logs):
     return env
 
 
+def side_by_side(args):
+    """pytest's arguments for that; none where the caller has chosen tests, or without the package that does it."""
+    if args:
+        return []
+    if subprocess.run([sys.executable, "-c", "import xdist"], capture_output=True).returncode != 0:
+        print("     e2e: pytest-xdist is missing, so one test at a time", flush=True)
+        return []
+    return ["-n", str(E2E_AT_ONCE), "--dist", "loadfile"]
+
+
 def run_e2e(total, bindir, args, asan):
     if not glob.glob(f"{ROOT}/tests/e2e/**/test_*.py", recursive=True):
         print("     e2e: there are no tests yet", flush=True)
@@ -164,7 +176,7 @@ def run_e2e(total, bindir, args, asan):
         os.chmod(tmp, 0o755)
         env = sanitizer_env(logs) if asan else dict(os.environ)
         r = subprocess.run([sys.executable, "-m", "pytest", "-rs", f"--junitxml={tmp}/e2e.xml", "--bin", bindir,
-                            "tests/e2e", *args],
+                            "tests/e2e", *side_by_side(args), *args],
                            cwd=ROOT, env=env)
         try:
             suites = xml.etree.ElementTree.parse(f"{tmp}/e2e.xml").getroot().iter("testsuite")

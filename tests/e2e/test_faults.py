@@ -891,7 +891,7 @@ def test_ticket_changed_after_signing(bare):
 @pytest.mark.parametrize("ticket", [b"", b"\xc1", msgpack.packb([]), msgpack.packb({}),
                                     msgpack.packb({"sandbox": 5}),
                                     msgpack.packb({"sandbox": "rs-bare"}) + b"x",
-                                    b"\xdf\xff\xff\xff\xff", os.urandom(500)])
+                                    b"\xdf\xff\xff\xff\xff", pytest.param(os.urandom(500), id="random")])
 def test_ticket_that_is_none(bare, ticket):
     """Rightly signed nonsense."""
     gateway = dial(bare)

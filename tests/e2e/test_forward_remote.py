@@ -47,7 +47,7 @@ def is_open(to):
     try:
         connect(to).close()
         return True
-    except (ConnectionRefusedError, FileNotFoundError):
+    except (ConnectionRefusedError, ConnectionResetError, FileNotFoundError):
         return False
 
 

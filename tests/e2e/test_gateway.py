@@ -153,7 +153,7 @@ KEY = Ed25519().line
     "users: []\nsandboxes:\n  - id: a\n    team: t\n    procd: \"127.0.0.1:1\"\n"
     "  - id: a\n    team: t\n    procd: \"127.0.0.1:2\"\n",
     "[",
-])
+], ids=lambda text: text.replace(KEY, "KEY"))
 def test_check_reads_the_directory(ringgate, good_config, directory):
     done = ringgate("--check", "--config", good_config(directory=directory))
     assert done.status == 1 and re.search(r"directory\.yaml:\d+", done.err), done

@@ -76,7 +76,7 @@ def test_two_challenges_differ(server):
 
 
 @pytest.mark.parametrize("what, code", [
-    ({"key": SigningKey.generate()}, "bad-ticket"),
+    pytest.param({"key": SigningKey.generate()}, "bad-ticket", id="another key"),
     ({"signature": b""}, "bad-ticket"),
     ({"signature": bytes(64)}, "bad-ticket"),
     ({"signature": bytes(63)}, "bad-ticket"),
@@ -85,9 +85,9 @@ def test_two_challenges_differ(server):
     ({"ticket": b""}, "bad-ticket"),
     ({"ticket": b"\xc0"}, "bad-ticket"),
     ({"ticket": bytes(5000)}, "bad-ticket"),
-    ({"ticket": make_ticket("other")}, "wrong-sandbox"),
-    ({"ticket": make_ticket("box", user=None)}, "bad-ticket"),
-    ({"ticket": make_ticket("box", user="a\nb")}, "bad-ticket"),
+    pytest.param({"ticket": make_ticket("other")}, "wrong-sandbox", id="another sandbox"),
+    pytest.param({"ticket": make_ticket("box", user=None)}, "bad-ticket", id="no user"),
+    pytest.param({"ticket": make_ticket("box", user="a\nb")}, "bad-ticket", id="a user of two lines"),
 ], ids=str)
 def test_bad_hello(server, what, code):
     with server.gateway(handshake=False) as g:
