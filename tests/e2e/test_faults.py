@@ -1090,6 +1090,7 @@ def test_too_many_channels(bare):
 
 def test_too_many_streams(bare):
     """64 at once; the next is refused, and room comes back."""
+    wait_until(lambda: len(descendants(bare.pid)) == 0, "the end of other tests' streams")
     gateways = []
     try:
         for _ in range(64):

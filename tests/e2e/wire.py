@@ -82,7 +82,7 @@ class Stream:
             self.unpacker.feed(data)
 
     def expect(self, kind, seconds=10):
-        """The next frame of this type; pings are answered, credit is skipped."""
+        """The next frame of this type; pings are answered, credit and EOW (a command that ends takes no more) are skipped."""
         while True:
             frame = self.receive(seconds)
             assert frame is not None, f"the end instead of {kind}; had {self.frames[-5:]}"
@@ -91,7 +91,7 @@ class Stream:
             if frame[0] == PING:
                 self.send(PONG, 0, frame[2])
             else:
-                assert frame[0] in (CREDIT, PONG), f"{frame} instead of {kind}"
+                assert frame[0] in (CREDIT, EOW, PONG), f"{frame} instead of {kind}"
 
     def ends(self, seconds=10):
         """Whether the other side closes; frames on the way there are kept."""
