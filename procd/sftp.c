@@ -97,7 +97,7 @@ static int packet_dispatch(struct sftp *s, uint8_t type, struct sftp_in in)
 		if (requests[i].type != type)
 			continue;
 		if (requests[i].does_write && s->options->is_read_only)
-			return sftp_status(s, id, SFTP_FX_PERMISSION_DENIED);
+			return sftp_status_read_only(s, id);
 		return requests[i].handle(s, id, &in);
 	}
 	return sftp_status(s, id, SFTP_FX_OP_UNSUPPORTED);

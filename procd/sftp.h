@@ -39,6 +39,9 @@ struct sftp_io {
 
 	/* May be NULL. True when nobody waits for answers any more: a long copy-data then stops. */
 	bool (*is_gone)(void *ctx);
+
+	/* May be NULL. Something was refused with options->read_only, which not every client shows to its user. */
+	void (*tell)(void *ctx);
 };
 
 struct sftp_options {
@@ -47,7 +50,8 @@ struct sftp_options {
 	 * process's current folder, and the passwd entry for home-directory. A home that cannot be opened falls back to "/".
 	 */
 	const char *home;
-	bool is_read_only; /* refuse every request that would change something */
+	bool is_read_only;     /* refuse every request that would change something */
+	const char *read_only; /* and say this; NULL: "Permission denied" */
 };
 
 /*

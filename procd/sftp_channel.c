@@ -204,6 +204,15 @@ static bool io_is_gone(void *ctx)
 	return is_gone;
 }
 
+static void io_tell(void *ctx)
+{
+	struct sftp_channel *f = of(ctx);
+
+	pthread_mutex_lock(&f->lock);
+	f->is_tell_wanted = true; /* the answer that follows wakes the loop */
+	pthread_mutex_unlock(&f->lock);
+}
+
 static void *server(void *arg)
 {
 	struct channel *c = arg;
@@ -215,8 +224,13 @@ static void *server(void *arg)
 		.reserve = io_reserve,
 		.commit = io_commit,
 		.is_gone = io_is_gone,
+		.tell = io_tell,
 	};
-	const struct sftp_options options = {.home = c->session->user.home};
+	const struct sftp_options options = {
+		.home = c->session->user.home,
+		.is_read_only = f->read_only != NULL,
+		.read_only = f->read_only,
+	};
 	int rc = sftp_serve(&io, &options);
 
 	pthread_mutex_lock(&f->lock);
@@ -229,20 +243,36 @@ static void *server(void *arg)
 
 /* --- the loop's side --- */
 
+/* What is told to who writes. False: no memory. */
+static bool read_only_set(struct sftp_channel *f, struct bytes message)
+{
+	if (message.n == 0)
+		message = bytes_str("these files may only be read");
+	if (message.n > FRAME_MESSAGE_MAX)
+		message.n = FRAME_MESSAGE_MAX;
+	f->read_only = strndup((const char *)message.p, message.n);
+	return f->read_only != NULL;
+}
+
 int sftp_open(struct channel *c, const struct frame *open)
 {
 	struct sftp_channel *f = &c->sftp;
+	bool is_read_only = bytes_is(open->open.options.name, FRAME_SFTP_READ_ONLY);
 
-	if (!bytes_is(open->open.options.name, "sftp"))
+	if (!is_read_only && !bytes_is(open->open.options.name, "sftp"))
 		return channel_refuse(c, "unknown-subsystem", "this sandbox has no such subsystem");
 	if (c->session->sftp_count >= SFTP_CHANNELS_MAX)
 		return channel_refuse(c, "too-many-channels", "too many SFTP sessions are open");
+	if (is_read_only && !read_only_set(f, open->open.options.message))
+		return channel_refuse(c, "no-memory", "no memory for SFTP");
 	pthread_mutex_init(&f->lock, NULL);
 	pthread_cond_init(&f->wake, NULL);
 	f->consumed_notice = c->window / 4;
 	if (thread_start(&f->thread, SFTP_STACK_BYTES, server, c) < 0) {
 		pthread_cond_destroy(&f->wake);
 		pthread_mutex_destroy(&f->lock);
+		f->consumed_notice = 0;
+		free(f->read_only);
 		return channel_refuse(c, "no-memory", "no thread for SFTP");
 	}
 	f->has_thread = true;
@@ -355,11 +385,33 @@ static uint32_t output_take(struct sftp_channel *f, uint32_t max, const uint8_t 
 	return n;
 }
 
+/* Once, where there is credit for it. With the lock held. True: one frame of the batch is used. */
+static bool emit_text(struct channel *c)
+{
+	struct sftp_channel *f = &c->sftp;
+	int n;
+
+	if (!f->is_tell_wanted || f->told || c->send_credit < FRAME_MESSAGE_MAX + 32)
+		return false;
+	n = asprintf(&f->told, "ringgate: %s\r\n", f->read_only);
+	if (n < 0) {
+		f->told = NULL;
+		return false;
+	}
+	outq_add_borrowed(&c->session->out, c->number, 1, (const uint8_t *)f->told, (uint32_t)n);
+	c->send_credit -= (uint32_t)n;
+	channel_hold(c);
+	f->is_told_borrowed = true;
+	return true;
+}
+
 static void emit_data(struct channel *c, uint32_t frames)
 {
 	struct sftp_channel *f = &c->sftp;
 
 	pthread_mutex_lock(&f->lock);
+	if (frames > 0 && emit_text(c))
+		frames--;
 	while (frames-- > 0) {
 		uint32_t max = c->send_credit < FRAME_DATA_MAX ? c->send_credit : FRAME_DATA_MAX;
 		const uint8_t *p;
@@ -404,6 +456,9 @@ static void output_release(struct channel *c)
 	struct sftp_channel *f = &c->sftp;
 	size_t n = f->borrowed;
 
+	if (f->is_told_borrowed)
+		channel_unhold(c);
+	f->is_told_borrowed = false;
 	if (n == 0)
 		return;
 	f->borrowed = 0;
@@ -514,6 +569,8 @@ static void sftp_deinit(struct channel *c)
 		f->spare = b->next;
 		free(b);
 	}
+	free(f->read_only);
+	free(f->told);
 	pthread_cond_destroy(&f->wake);
 	pthread_mutex_destroy(&f->lock);
 }

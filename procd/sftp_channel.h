@@ -1,5 +1,5 @@
 /*
- * procd/sftp_channel.h - channels of kind `subsystem`, name `sftp`: an SFTP server on a thread, memory between it and the loop.
+ * procd/sftp_channel.h - channels of kind `subsystem`, names `sftp` and `sftp-read-only`: an SFTP server on a thread, memory between it and the loop.
  *
  * Owner:  embedded in its channel, which is held until the thread has ended.
  * Thread: fields say whose they are; those under the lock are shared.
@@ -27,7 +27,10 @@ struct block_queue {
 
 struct sftp_channel {
 	pthread_t thread;
-	bool has_thread; /* the loop's, as all down to the lock */
+	char *read_only;       /* what is said to who writes; NULL: he may. Set before the thread starts */
+	bool has_thread;       /* the loop's, as all down to the lock */
+	char *told;            /* read_only as a line on the error stream; NULL: not said yet */
+	bool is_told_borrowed; /* it is in the batch */
 	bool is_exit_sent;
 	uint32_t filled;      /* bytes behind the input's tail that are copied, not yet published */
 	size_t borrowed;      /* bytes in the batch */
@@ -45,6 +48,7 @@ struct sftp_channel {
 	uint32_t consumed;        /* input bytes to give credit for */
 	uint32_t consumed_notice; /* tell the loop from this many on */
 	bool is_eof, is_gone, is_ended, is_notified;
+	bool is_tell_wanted; /* something was refused */
 	int result;
 };
 

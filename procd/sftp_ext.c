@@ -114,7 +114,7 @@ int sftp_on_extended(struct sftp *s, uint32_t id, struct sftp_in *in)
 		if (!bytes_is(name, extensions[i].name))
 			continue;
 		if (extensions[i].does_write && s->options->is_read_only)
-			return sftp_status(s, id, SFTP_FX_PERMISSION_DENIED);
+			return sftp_status_read_only(s, id);
 		return extensions[i].handle(s, id, in);
 	}
 	return sftp_status(s, id, SFTP_FX_OP_UNSUPPORTED);

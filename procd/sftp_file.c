@@ -66,7 +66,7 @@ int sftp_on_open(struct sftp *s, uint32_t id, struct sftp_in *in)
 	if (r < 0)
 		return sftp_status_errno(s, id, r);
 	if (s->options->is_read_only && ((flags & O_ACCMODE) != O_RDONLY || (flags & (O_CREAT | O_TRUNC))))
-		return sftp_status(s, id, SFTP_FX_PERMISSION_DENIED);
+		return sftp_status_read_only(s, id);
 	/* The slot first: no file is made or emptied that then cannot be used. */
 	h = sftp_handle_reserve(s);
 	if (!h)
@@ -258,7 +258,8 @@ int sftp_write_stream(struct sftp *s, size_t n)
 		r = sftp_skip(s, n);
 		if (r)
 			return r;
-		return sftp_status(s, head.id, s->options->is_read_only ? SFTP_FX_PERMISSION_DENIED : SFTP_FX_FAILURE);
+		return s->options->is_read_only ? sftp_status_read_only(s, head.id)
+						: sftp_status(s, head.id, SFTP_FX_FAILURE);
 	}
 	r = payload_write(s, h->fd, head.data_n, head.offset, &result);
 	if (r == 0)

@@ -78,6 +78,17 @@ int sftp_status(struct sftp *s, uint32_t id, enum sftp_status_code code)
 	return sftp_status_text(s, id, code, status_name(code));
 }
 
+int sftp_status_read_only(struct sftp *s, uint32_t id)
+{
+	const char *text = s->options->read_only;
+
+	if (!text)
+		return sftp_status(s, id, SFTP_FX_PERMISSION_DENIED);
+	if (s->io->tell)
+		s->io->tell(s->io->ctx);
+	return sftp_status_text(s, id, SFTP_FX_PERMISSION_DENIED, text);
+}
+
 int sftp_bad_message(struct sftp *s, uint32_t id)
 {
 	return sftp_status(s, id, SFTP_FX_BAD_MESSAGE);

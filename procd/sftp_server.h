@@ -71,6 +71,8 @@ MUST_USE int sftp_reply_begin(struct sftp *s, uint8_t type, uint32_t id, size_t 
 MUST_USE int sftp_reply_end(struct sftp *s, struct sftp_out *o);
 MUST_USE int sftp_status(struct sftp *s, uint32_t id, enum sftp_status_code code);
 MUST_USE int sftp_status_text(struct sftp *s, uint32_t id, enum sftp_status_code code, const char *text);
+/* The request would change something, and options->is_read_only. */
+MUST_USE int sftp_status_read_only(struct sftp *s, uint32_t id);
 /* A system call's result: negative errno becomes the status that OpenSSH would give, with the reason in words. */
 MUST_USE int sftp_status_errno(struct sftp *s, uint32_t id, int result);
 MUST_USE int sftp_reply_name(struct sftp *s, uint32_t id, const char *name);

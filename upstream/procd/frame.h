@@ -57,6 +57,10 @@ enum frame_type {
 	FRAME_IGNORABLE = 128, /* this number and all above: skipped by the reader */
 };
 
+/* The subsystem `sftp` with nothing opened for writing. A procd that does not know it serves nothing, which is safe. */
+#define FRAME_SFTP_READ_ONLY "sftp-read-only"
+#define FRAME_MESSAGE_MAX 255
+
 struct frame_env {
 	struct bytes name, value;
 };
@@ -73,6 +77,7 @@ struct frame_open_options {
 	uint32_t env_count;
 	struct bytes command; /* exec */
 	struct bytes name;    /* subsystem */
+	struct bytes message; /* subsystem FRAME_SFTP_READ_ONLY: for whoever tries to write */
 	struct bytes host;    /* tcp: where to; forwarded-tcp: the address listened on */
 	struct bytes originator_host;
 	struct bytes path; /* unix */

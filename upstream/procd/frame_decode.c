@@ -165,6 +165,8 @@ static void get_option(struct fields *f, struct bytes key, const msgpack_object 
 		get_bytes(f, v, &opt->command);
 	else if (bytes_is(key, "name"))
 		get_bytes(f, v, &opt->name);
+	else if (bytes_is(key, "message"))
+		get_bytes(f, v, &opt->message);
 	else if (bytes_is(key, "host"))
 		get_bytes(f, v, &opt->host);
 	else if (bytes_is(key, "originator_host"))

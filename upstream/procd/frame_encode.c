@@ -84,8 +84,9 @@ static void put_options(msgpack_packer *pk, const struct frame_open_options *o)
 		const char *key;
 		struct bytes value;
 	} bins[] = {
-		{"command", o->command}, {"name", o->name}, {"host", o->host}, {"originator_host", o->originator_host},
-		{"path", o->path},
+		{"command", o->command}, {"name", o->name},
+		{"host", o->host},       {"originator_host", o->originator_host},
+		{"path", o->path},       {"message", o->message},
 	};
 	const struct {
 		const char *key;
