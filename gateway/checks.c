@@ -206,8 +206,10 @@ static void on_route(struct route_query *q)
 	struct session *s = k->session;
 
 	k->is_route_pending = false;
-	if (q->verdict == VERDICT_YES)
+	if (q->verdict == VERDICT_YES) {
 		s->route.grant = q->route.grant; /* perhaps another team's now */
+		session_take_policies(s, q);
+	}
 	if (q->verdict == VERDICT_YES || q->verdict == VERDICT_WAKING)
 		(void)session_set_grants(s, k->key.grants, k->key.grant_count);
 	answered(k, q->verdict, "the sandbox is gone, or not for this user any more");

@@ -116,8 +116,29 @@ static int check_files(const struct config *c, char ret_error[CONFIG_ERROR_BYTES
 	return 0;
 }
 
+static bool is_set(const struct config *c, const char *key)
+{
+	return c->settings.lines[setting_find(c->settings.table, key) - c->settings.table->settings] != 0;
+}
+
+/* The same setting under two names: which of them stands last would rule. */
+static int check_old_names(const struct config *c, char ret_error[CONFIG_ERROR_BYTES])
+{
+	static const char *const names[][2] = {{"session.forward_tcp", "policy.forward_tcp"},
+					       {"session.forward_listen", "policy.forward_listen"},
+					       {"session.forward_unix", "policy.forward_unix"}};
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (is_set(c, names[i][0]) && is_set(c, names[i][1]))
+			return settings_fail(&c->settings, names[i][0], ret_error,
+					     "is the older name of %s, which is set, too", names[i][1]);
+	return 0;
+}
+
 int config_check(const struct config *c, char ret_error[CONFIG_ERROR_BYTES])
 {
+	if (check_old_names(c, ret_error) < 0)
+		return -EINVAL;
 	if (c->listen_count == 0)
 		return settings_fail(&c->settings, "listen", ret_error, "names no address");
 	if (c->login.start_full < c->login.start_begin)

@@ -12,6 +12,7 @@
 #include "core/check.h"
 #include "core/log.h"
 #include "core/settings.h"
+#include "gateway/policy.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,9 +20,6 @@
 #define CONFIG_LIST_MAX 16
 #define CONFIG_PATH_MAX SETTINGS_PATH_MAX
 #define CONFIG_ERROR_BYTES SETTINGS_ERROR_BYTES
-
-/* Where forwards may lead: nowhere, to addresses inside the sandbox, to whatever it reaches. */
-enum forward_scope { FORWARD_NONE, FORWARD_LOOPBACK, FORWARD_ALL };
 
 struct config {
 	struct settings settings; /* first: the table's offsets start here */
@@ -72,10 +70,10 @@ struct config {
 		uint32_t accept_env_count;
 		uint32_t resume_timeout_s; /* session.resume_timeout_s: for a paused sandbox to wake up, 60 */
 		uint32_t resume_poll_s;    /* session.resume_poll_s: the directory may hold an answer back, 15 */
-		uint32_t forward_tcp;      /* session.forward_tcp: enum forward_scope; loopback */
-		uint32_t forward_listen;   /* session.forward_listen: enum forward_scope; loopback */
-		uint32_t forward_unix;     /* session.forward_unix: 0 or 1; 1 */
 	} session;
+
+	/* policy.*: the region's; three of them have older names, session.forward_{tcp,listen,unix} */
+	struct policy_values policy;
 
 	struct {
 		uint32_t connect_timeout_ms;     /* procd.connect_timeout_ms: 5000 */

@@ -12,6 +12,7 @@
 #define GATEWAY_DIRECTORY_H
 
 #include "core/ids.h"
+#include "gateway/policy.h"
 #include "upstream/procd/proof.h"
 
 #include <sys/socket.h>
@@ -77,6 +78,8 @@ struct route_query {
 	/* The answer. */
 	enum verdict verdict;
 	struct route route;
+	/* Of YES: what the sandbox's team and it itself forbid, or NULL. The directory's until on_done has returned: policy_get. */
+	struct policy *team_policy, *sandbox_policy;
 	char reason[REASON_MAX];
 	void *owner;
 	void *pending;

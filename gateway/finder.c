@@ -165,6 +165,7 @@ static void on_route(struct route_query *q)
 		timer_stop(f->session->ring, &f->tell);
 		if (f->is_asleep)
 			log_wake(f, "awake");
+		session_take_policies(f->session, q);
 		f->events->on_found(f->owner, &q->route, f->is_asleep);
 		break;
 	case VERDICT_NO:

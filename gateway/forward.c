@@ -89,7 +89,7 @@ static void send_frame(struct links *ls, const struct frame *f)
 /* Why nobody will listen; SSH's answer has no place for it, so it goes where ssh -v shows it. */
 static void tell_why(struct links *ls, bool is_unix, struct bytes why)
 {
-	char text[200], plain[160];
+	char text[POLICY_WHY_MAX + 64], plain[POLICY_WHY_MAX];
 
 	tell_copy_plain(why, plain, sizeof(plain));
 	snprintf(text, sizeof(text), "ringgate: remote %s forwarding: %s", is_unix ? "socket" : "port", plain);
@@ -106,14 +106,22 @@ static void refuse(struct listening *n, struct bytes why)
 
 /* --- LISTEN and UNLISTEN --- */
 
+/* Asked when the client asks, and when procd is asked, since the policy of a sandbox that sleeps is known only then. */
+static bool is_allowed(const struct links *ls, bool is_unix, uint32_t port, char ret_why[POLICY_WHY_MAX])
+{
+	struct policies p = session_policies(ls->session);
+
+	return is_unix ? policies_allow_unix(&p, ret_why) : policies_allow_listen(&p, port, ret_why);
+}
+
 /* What procd is told: the client may only choose among what the policy leaves. */
 static struct bytes address_for_procd(const struct listening *n)
 {
-	const struct config *c = n->links->session->server->config;
+	struct policies p = session_policies(n->links->session);
 
 	if (n->is_unix || bytes_is(n->address, "127.0.0.1") || bytes_is(n->address, "::1"))
 		return n->address;
-	if (c->session.forward_listen == FORWARD_LOOPBACK)
+	if (!policies_listen_anywhere(&p))
 		return bytes_str("localhost");
 	return n->address.n == 0 ? bytes_str("*") : n->address;
 }
@@ -193,14 +201,10 @@ static enum chan_answer on_cancel(struct links *ls, const struct conn_listen *c)
 }
 
 /* Why procd is not even asked; NULL: it is. */
-static const char *forbidden(const struct config *s, const struct conn_listen *c)
+static const char *impossible(const struct conn_listen *c)
 {
-	if (c->is_unix && !s->session.forward_unix)
-		return "switched off at this gateway (session.forward_unix)";
 	if (c->is_unix && !path_is_good(c->address))
 		return "the path of a Unix socket has 1 to 107 bytes, and no NUL";
-	if (!c->is_unix && s->session.forward_listen == FORWARD_NONE)
-		return "switched off at this gateway (session.forward_listen)";
 	if (!c->is_unix && (c->port > 65535 || c->address.n > FORWARD_ADDRESS_MAX))
 		return "no such address";
 	return NULL;
@@ -208,11 +212,14 @@ static const char *forbidden(const struct config *s, const struct conn_listen *c
 
 enum chan_answer forwards_on_listen(struct links *ls, const struct conn_listen *c)
 {
-	const char *why = forbidden(ls->session->server->config, c);
+	const char *why = impossible(c);
+	char policy_why[POLICY_WHY_MAX];
 	struct listening *n;
 
 	if (c->is_cancel)
 		return on_cancel(ls, c);
+	if (!why && !is_allowed(ls, c->is_unix, c->port, policy_why))
+		why = policy_why;
 	if (!why && (c->is_unix || c->port != 0) && find_asked_for(ls, c))
 		why = "this connection has it already";
 	if (!why && (ls->forwards.count >= FORWARD_KNOWN_MAX ||
@@ -254,12 +261,18 @@ struct listening *forwards_find(struct links *ls, uint64_t request)
 
 void forwards_on_ready(struct links *ls)
 {
+	char why[POLICY_WHY_MAX];
+
 	for (struct list *l = ls->forwards.list.next, *next; l != &ls->forwards.list; l = next) {
 		struct listening *n = CONTAINER_OF(l, struct listening, node);
 
 		next = l->next;
-		if (n->state == LISTENING_WAITING && ls->procd->state == PROCD_READY)
+		if (n->state != LISTENING_WAITING || ls->procd->state != PROCD_READY)
+			continue;
+		if (is_allowed(ls, n->is_unix, n->is_port_chosen ? 0 : n->port, why))
 			send_listen(n);
+		else
+			refuse(n, bytes_str(why));
 	}
 }
 

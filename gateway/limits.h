@@ -180,4 +180,7 @@
 /* The exit status that says: the gateway could not reach the sandbox. */
 #define EXIT_UNREACHABLE 254
 
+/* And: a policy forbids this program. */
+#define EXIT_FORBIDDEN 1
+
 #endif

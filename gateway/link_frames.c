@@ -11,8 +11,15 @@
 static void send_open(struct link *l)
 {
 	struct links *ls = l->links;
+	struct policies p = session_policies(ls->session);
 	struct frame f = {.type = FRAME_OPEN};
+	char why[POLICY_WHY_MAX];
 
+	if (!link_is_allowed(l, why)) {
+		link_forbid(l, why);
+		return;
+	}
+	link_setup_limit(l->setup, &p, why);
 	link_move(l, LINK_OPENING);
 	link_clear_waking(l);         /* while all of the client's window is ours still */
 	l->is_silent = l->is_forward; /* a connection that procd makes may take its time */

@@ -7,6 +7,7 @@
 #define GATEWAY_LINK_INTERNAL_H
 
 #include "gateway/link.h"
+#include "gateway/policy.h"
 
 /* --- link.c --- */
 
@@ -38,6 +39,14 @@ MUST_USE int link_refuse(struct link *l, const char *code, const char *message);
 void link_offer_is_over(struct link *l);
 /* Ends the links to agents whose session is no more. */
 void links_end_agents(struct links *ls);
+
+/* --- link_requests.c --- */
+
+/*
+ * Does the policy allow what its setup says? Else ret_why says why not. Asked when the client asks, so that nothing is woken or
+ * connected in vain, and when procd is asked, since the policy of a sandbox that sleeps is known only then.
+ */
+MUST_USE bool link_is_allowed(const struct link *l, char ret_why[POLICY_WHY_MAX]);
 
 /* --- link_flow.c --- */
 
@@ -71,6 +80,8 @@ void link_clear_waking(struct link *l);
 void link_client_fail(struct link *l, const char *text, uint32_t status);
 /* The same, and the link's. */
 void link_fail(struct link *l, const char *text, uint32_t status);
+/* The policy forbids it: a message and exit status EXIT_FORBIDDEN, or a forward's refusal. Frees the link of a forward. */
+void link_forbid(struct link *l, const char *why);
 /* A LIVE link whose stream is lost ends; may wait for the client's window. Frees the link where the client had closed before. */
 void link_lose(struct link *l, const char *text);
 /* LINK_DONE with a farewell: it is said now, as far as it can be. */

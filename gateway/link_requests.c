@@ -6,27 +6,30 @@
 #include "gateway/link_setup.h"
 #include "gateway/session.h"
 
-/* Why this forward is not even asked for; NULL: it is. */
-static const char *forbidden(const struct config *c, const struct chan_open *o)
+/* A channel that is not opened: its link, where there is one, goes. */
+static enum chan_answer refuse_open(struct link *l, struct chan *ch, enum chan_open_failure why, const char *text)
 {
-	if (o->kind == CHAN_UNIX && !c->session.forward_unix)
-		return "forwarding to Unix sockets is switched off at this gateway (session.forward_unix)";
-	if (o->kind == CHAN_TCP && c->session.forward_tcp == FORWARD_NONE)
-		return "forwarding is switched off at this gateway (session.forward_tcp)";
-	if (o->kind == CHAN_TCP && c->session.forward_tcp == FORWARD_LOOPBACK && !host_is_loopback(o->host))
-		return "only addresses inside the sandbox (localhost) can be reached (session.forward_tcp)";
-	return NULL;
+	if (l) {
+		l->chan = NULL;
+		link_free(l);
+	}
+	chan_set_owner(ch, NULL);
+	chan_refuse(ch, why, text);
+	return CHAN_NO;
+}
+
+bool link_is_allowed(const struct link *l, char ret_why[POLICY_WHY_MAX])
+{
+	struct policies p = session_policies(l->links->session);
+
+	return link_setup_is_allowed(l->setup, &p, ret_why);
 }
 
 enum chan_answer link_on_chan_open(struct links *ls, struct chan *ch, const struct chan_open *o)
 {
-	const char *why = forbidden(ls->session->server->config, o);
+	char *why = ls->session->worker->why; /* read after this call */
 	struct link *l;
 
-	if (why) {
-		chan_refuse(ch, CHAN_PROHIBITED, why);
-		return CHAN_NO;
-	}
 	if (o->kind == CHAN_TCP && (o->port == 0 || o->port > 65535)) {
 		chan_refuse(ch, CHAN_CONNECT_FAILED, "no such port");
 		return CHAN_NO;
@@ -38,15 +41,10 @@ enum chan_answer link_on_chan_open(struct links *ls, struct chan *ch, const stru
 	l = ls->count < LINK_COUNT_MAX ? link_new(ls, ch) : NULL;
 	if (l)
 		l->setup = link_setup_new();
-	if (!l || !l->setup || (o->kind != CHAN_SESSION && !link_setup_forward(l->setup, o))) {
-		if (l) {
-			l->chan = NULL;
-			link_free(l);
-		}
-		chan_set_owner(ch, NULL);
-		chan_refuse(ch, CHAN_RESOURCE_SHORTAGE, "too many channels, or no memory");
-		return CHAN_NO;
-	}
+	if (!l || !l->setup || (o->kind != CHAN_SESSION && !link_setup_forward(l->setup, o)))
+		return refuse_open(l, ch, CHAN_RESOURCE_SHORTAGE, "too many channels, or no memory");
+	if (o->kind != CHAN_SESSION && !link_is_allowed(l, why))
+		return refuse_open(l, ch, CHAN_PROHIBITED, why);
 	ls->opened_count++;
 	if (o->kind == CHAN_SESSION)
 		return CHAN_YES;
@@ -72,10 +70,16 @@ static void refuse_legacy_scp(struct link *l)
 
 static enum chan_answer on_start(struct link *l, const struct chan_request *r)
 {
+	char why[POLICY_WHY_MAX];
+
 	if (!link_setup_start(l->setup, r))
 		return CHAN_NO;
 	if (r->kind == CHAN_EXEC && command_is_legacy_scp(r->value)) {
 		refuse_legacy_scp(l);
+		return CHAN_LATER;
+	}
+	if (!link_is_allowed(l, why)) {
+		link_forbid(l, why);
 		return CHAN_LATER;
 	}
 	l->is_subsystem = r->kind == CHAN_SUBSYSTEM;

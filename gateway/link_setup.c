@@ -1,6 +1,5 @@
 #include "gateway/link_setup.h"
 
-#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -131,6 +130,54 @@ bool link_setup_forward(struct link_setup *s, const struct chan_open *o)
 	       copy(o->originator_host, 255, &s->originator, &s->options.originator_host);
 }
 
+static bool is_sftp(const struct link_setup *s)
+{
+	return strcmp(s->kind, "subsystem") == 0 &&
+	       (bytes_is(s->options.name, "sftp") || bytes_is(s->options.name, FRAME_SFTP_READ_ONLY));
+}
+
+bool link_setup_is_allowed(const struct link_setup *s, const struct policies *p, char ret_why[POLICY_WHY_MAX])
+{
+	if (strcmp(s->kind, "tcp") == 0)
+		return policies_allow_connect(p, s->options.host, s->options.port, ret_why);
+	if (strcmp(s->kind, "unix") == 0)
+		return policies_allow_unix(p, ret_why);
+	if (strcmp(s->kind, "shell") == 0)
+		return policies_allow_shell(p, ret_why);
+	if (strcmp(s->kind, "exec") == 0)
+		return policies_allow_command(p, s->options.command, ret_why);
+	return is_sftp(s) ? policies_allow_sftp(p, ret_why) : policies_allow_subsystem(p, ret_why);
+}
+
+/* Variables by which no permitted command becomes another one: GIT_SSH_COMMAND and the like do that. */
+static void limit_env(struct link_setup *s)
+{
+	static const char *const harmless[] = {"LANG", "LC_*", "TERM", "COLORTERM", "GIT_PROTOCOL"};
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < s->options.env_count; i++) {
+		size_t k = 0;
+
+		while (k < ARRAY_LEN(harmless) && !pattern_matches(harmless[k], s->env[i].name))
+			k++;
+		if (k < ARRAY_LEN(harmless))
+			s->env[kept++] = s->env[i];
+		else
+			free((void *)(uintptr_t)s->env[i].name.p);
+	}
+	s->options.env_count = kept;
+}
+
+void link_setup_limit(struct link_setup *s, const struct policies *p, char why[POLICY_WHY_MAX])
+{
+	if (policies_limit_commands(p))
+		limit_env(s);
+	if (!is_sftp(s) || policies_allow_writing(p, why))
+		return;
+	s->options.name = bytes_str(FRAME_SFTP_READ_ONLY);
+	s->options.message = bytes_str(why);
+}
+
 static struct bytes next_word(struct bytes *rest)
 {
 	size_t from = 0, to;
@@ -158,21 +205,6 @@ bool command_is_legacy_scp(struct bytes command)
 			if (word.p[i] == 't' || word.p[i] == 'f')
 				return true;
 	return false;
-}
-
-bool host_is_loopback(struct bytes host)
-{
-	char text[INET6_ADDRSTRLEN + 1];
-	struct in_addr v4;
-	struct in6_addr v6;
-
-	if (host.n == 0 || bytes_is(host, "localhost"))
-		return true;
-	if (!bytes_copy_str(host, text, sizeof(text)))
-		return false;
-	if (inet_pton(AF_INET, text, &v4) == 1)
-		return (ntohl(v4.s_addr) >> 24) == 127;
-	return inet_pton(AF_INET6, text, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
 bool path_is_good(struct bytes path)

@@ -30,11 +30,16 @@ MUST_USE bool link_setup_env(struct link_setup *s, const struct config *c, const
 MUST_USE bool link_setup_start(struct link_setup *s, const struct chan_request *r);
 MUST_USE bool link_setup_forward(struct link_setup *s, const struct chan_open *o);
 
+/* Once it says what to start or where to lead. */
+MUST_USE bool link_setup_is_allowed(const struct link_setup *s, const struct policies *p, char ret_why[POLICY_WHY_MAX]);
+/*
+ * What else the policy makes of it, before it is sent. `why` holds what a client is told who writes to files that may only be read:
+ * for as long as the options are used.
+ */
+void link_setup_limit(struct link_setup *s, const struct policies *p, char why[POLICY_WHY_MAX]);
+
 /* True for the server side of the old scp protocol: `scp -t …` or `scp -f …`. */
 bool command_is_legacy_scp(struct bytes command);
-
-/* Is this an address of the sandbox itself: localhost, 127.0.0.0/8, ::1, or nothing? */
-bool host_is_loopback(struct bytes host);
 
 /* Can a Unix socket have this path? */
 bool path_is_good(struct bytes path);

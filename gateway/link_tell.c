@@ -130,6 +130,20 @@ void link_fail(struct link *l, const char *text, uint32_t status)
 		link_free_when_done(l);
 }
 
+void link_forbid(struct link *l, const char *why)
+{
+	struct chan *ch = l->chan;
+
+	if (!l->is_forward || !link_can_send(l)) {
+		link_fail(l, why, EXIT_FORBIDDEN);
+		return;
+	}
+	link_move(l, LINK_DONE);
+	l->chan = NULL;
+	chan_refuse(ch, CHAN_PROHIBITED, why);
+	link_free_when_done(l);
+}
+
 /*
  * The sandbox is lost: words, exit-signal, EOF, CLOSE. Where the client's window is used up all of it waits for the window, since
  * the words need some; links_on_settle and the link's deadline come back to it.

@@ -103,6 +103,7 @@ static void take_route(struct session *s, const struct route_query *q)
 {
 	if (q->verdict == VERDICT_YES) {
 		s->route = q->route;
+		session_take_policies(s, q);
 		return;
 	}
 	memset(&s->route, 0, sizeof(s->route));

@@ -124,6 +124,7 @@ static void route_find(struct directory *d, struct route_query *q)
 	if (region_recall(r, &a, ring_now_us(q->ring) / 1000, &known)) {
 		q->verdict = known.verdict;
 		q->route = known.route;
+		q->team_policy = q->sandbox_policy = NULL;
 		q->on_done(q);
 	} else if (!ask_send(r, &a, q->ring, q)) {
 		q->verdict = VERDICT_UNAVAILABLE;

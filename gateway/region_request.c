@@ -62,6 +62,7 @@ static void answer_route(struct route_query *q, const struct answer *a)
 {
 	q->verdict = a->verdict;
 	q->route = a->route;
+	q->team_policy = q->sandbox_policy = NULL;
 	memcpy(q->reason, a->reason, sizeof(q->reason));
 	q->pending = NULL;
 	q->on_done(q);

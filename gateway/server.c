@@ -223,6 +223,11 @@ int server_start(struct server *s, char ret_error[512])
 	const struct config *c = s->config;
 	int rc;
 
+	s->policy = policy_new(&c->policy);
+	if (!s->policy) {
+		snprintf(ret_error, 512, "out of memory");
+		return -ENOMEM;
+	}
 	s->worker_count = c->workers ? c->workers : core_count();
 	s->handshaker_count = c->handshake_threads ? c->handshake_threads : (core_count() + 3) / 4;
 	if (s->worker_count > WORKERS_MAX)
@@ -321,6 +326,8 @@ void server_stop(struct server *s)
 	}
 	for (uint32_t i = 0; i < s->worker_count; i++)
 		ring_free(s->workers[i].ring);
+	policy_put(s->policy);
+	s->policy = NULL;
 	free(s->workers);
 	free(s->handshakers);
 	s->workers = NULL;

@@ -42,6 +42,7 @@ struct worker {
 	struct timer shutdown;
 	uint64_t shutdown_until_us;
 	_Atomic uint32_t session_count;
+	char why[POLICY_WHY_MAX]; /* why a channel is not opened, while that is said */
 };
 
 /* A handshake thread: listeners, and the sessions that are logging in. */
@@ -65,6 +66,7 @@ struct server {
 	uint64_t started_us; /* CLOCK_MONOTONIC */
 	struct conn_server *conn_server;
 	struct directory *directory;
+	struct policy *policy; /* the region's; made by server_start */
 	struct proof_secret secret;
 	struct counters counters;
 	_Atomic uint64_t up_grown_bytes; /* of all sessions: windows beyond session.window_bytes */

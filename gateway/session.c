@@ -93,6 +93,8 @@ static void session_free(struct session *s)
 	conn_free(s->conn);
 	bridge_deinit(&s->bridge);
 	free(s->grants);
+	policy_put(s->team_policy);
+	policy_put(s->sandbox_policy);
 	free(s);
 }
 
@@ -186,6 +188,22 @@ bool session_set_grants(struct session *s, const struct grant *grants, uint32_t 
 	s->grants = copy;
 	s->grant_count = count;
 	return true;
+}
+
+struct policies session_policies(const struct session *s)
+{
+	return (struct policies){s->server->policy, s->team_policy, s->sandbox_policy, s->route.grant.team};
+}
+
+void session_take_policies(struct session *s, const struct route_query *q)
+{
+	struct policy *team = s->team_policy, *sandbox = s->sandbox_policy;
+
+	ASSERT(q->verdict == VERDICT_YES);
+	s->team_policy = policy_get(q->team_policy);
+	s->sandbox_policy = policy_get(q->sandbox_policy);
+	policy_put(team);
+	policy_put(sandbox);
 }
 
 /* Waits more for the client, or for procd on his behalf, than who reads his replies leaves there? */

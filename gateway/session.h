@@ -58,6 +58,8 @@ struct session {
 	char end_reason[128];
 	char fingerprint[FINGERPRINT_CHARS + 1];
 	struct route route;
+	/* As the directory last said; NULL: nothing. Not known while the sandbox sleeps, and that is before any stream to it. */
+	struct policy *team_policy, *sandbox_policy;
 	struct grant *grants; /* all of the key's, from the last answer of the directory */
 	uint32_t grant_count;
 	struct check check;
@@ -81,6 +83,11 @@ void session_close(struct session *s, const char *reason);
 
 /* Copied. False: no memory, and the old ones are kept. */
 MUST_USE bool session_set_grants(struct session *s, const struct grant *grants, uint32_t count);
+
+/* What holds for it now; valid until the directory is heard again. */
+struct policies session_policies(const struct session *s);
+/* From an answer VERDICT_YES. New channels heed it at once. */
+void session_take_policies(struct session *s, const struct route_query *q);
 
 /* What the client's socket was given is flushed at the end of the batch. */
 void session_flush(struct session *s);

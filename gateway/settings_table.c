@@ -11,8 +11,6 @@
 
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
 static const char *const log_formats[] = {"logfmt", "json", NULL};
-static const char *const forward_choices[] = {"none", "loopback", "all", NULL}; /* enum forward_scope */
-static const char *const yes_no[] = {"no", "yes", NULL};
 
 /* What is accepted at all: nothing with SHA-1, no CBC, no group under 2048 bits. */
 static const char *const kex_choices[] = {
@@ -193,14 +191,43 @@ static const struct setting settings[] = {
 	{"session.resume_poll_s", U32(session.resume_poll_s), .unit = "seconds", .min = 1, .max = 300, .initial = "15",
 	 .help = "How long the control plane may hold back its answer to whether a sandbox is awake; then it is asked "
 		 "again."},
-	{"session.forward_tcp", CHOICE(session.forward_tcp, forward_choices), .initial = "loopback",
+	{"session.forward_tcp", CHOICE(policy.forward_tcp, policy_scopes), .initial = "loopback",
+	 .help = "The older name of policy.forward_tcp."},
+	{"session.forward_listen", CHOICE(policy.forward_listen, policy_scopes), .initial = "loopback",
+	 .help = "The older name of policy.forward_listen."},
+	{"session.forward_unix", CHOICE(policy.forward_unix, policy_no_yes), .initial = "yes",
+	 .help = "The older name of policy.forward_unix."},
+
+	{"policy.forward_tcp", CHOICE(policy.forward_tcp, policy_scopes), .initial = "loopback",
 	 .help = "Where ssh -L, -D and -W may lead: nowhere, to addresses inside the sandbox, to whatever the sandbox "
 		 "reaches."},
-	{"session.forward_listen", CHOICE(session.forward_listen, forward_choices), .initial = "loopback",
+	{"policy.forward_ports", LIST(policy.forward_ports, policy.forward_ports_count, policy_ports_are_good),
+	 .unit = POLICY_PORTS_UNIT, .initial = "", .help = "And to which ports. Empty: to any."},
+	{"policy.forward_listen", CHOICE(policy.forward_listen, policy_scopes), .initial = "loopback",
 	 .help = "Where ssh -R may listen in the sandbox: nowhere; on its loopback only, whatever the client asks for "
 		 "(as sshd's GatewayPorts no); where the client asks (clientspecified)."},
-	{"session.forward_unix", CHOICE(session.forward_unix, yes_no), .initial = "yes",
+	{"policy.listen_ports", LIST(policy.listen_ports, policy.listen_ports_count, policy_ports_are_good),
+	 .unit = POLICY_PORTS_UNIT, .initial = "",
+	 .help = "And at which ports. Empty: at any; else -R with port 0 is refused, too."},
+	{"policy.forward_unix", CHOICE(policy.forward_unix, policy_no_yes), .initial = "yes",
 	 .help = "ssh -L and -R with Unix sockets in the sandbox."},
+	{"policy.agent", CHOICE(policy.agent, policy_no_yes), .initial = "yes",
+	 .help = "ssh -A: the user's agent in the sandbox."},
+	{"policy.jump", CHOICE(policy.jump, policy_no_yes), .initial = "yes",
+	 .help = "ssh -J through a sandbox's name to another one of this region."},
+	{"policy.commands", LIST(policy.commands, policy.commands_count, policy_command_is_good),
+	 .unit = POLICY_COMMAND_UNIT, .initial = "",
+	 .help = "The only commands that may be run; then there is no shell. Empty: any, and a shell."},
+	{"policy.sftp", CHOICE(policy.sftp, policy_sftp_scopes), .initial = "full",
+	 .help = "sftp, scp and sshfs: not at all; to read only, which without policy.commands means "
+		 "policy.sftp_only, since a shell could write; fully."},
+	{"policy.sftp_only", CHOICE(policy.sftp_only, policy_no_yes), .initial = "no",
+	 .help = "Nothing but sftp: no shell, no commands, no forwards, no agent, no jump."},
+	{"policy.idle_timeout_s", U32(policy.idle_timeout_s), .unit = "seconds", .min = 1, .max = 31536000,
+	 .zero = "never", .initial = "0",
+	 .help = "A session none of whose channels has carried a byte for so long is ended."},
+	{"policy.idle_warning_s", U32(policy.idle_warning_s), .unit = "seconds", .max = 31536000, .initial = "60",
+	 .help = "So long before that its user is told, on standard error."},
 
 	{"procd.connect_timeout_ms", U32(procd.connect_timeout_ms), .unit = "milliseconds", .min = 100, .max = 120000,
 	 .initial = "5000", .help = "For a connection to a sandbox."},
@@ -294,6 +321,7 @@ static const char *const sections[] = {
 	"login.unauthenticated",
 	"login.probe_lookups",
 	"session",
+	"policy",
 	"procd",
 	"control",
 	"redis",

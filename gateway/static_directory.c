@@ -36,6 +36,8 @@ struct user {
 
 struct team {
 	char id[TEAM_ID_MAX + 1];
+	bool is_listed;        /* among `teams`, not only named by users and sandboxes */
+	struct policy *policy; /* or NULL */
 };
 
 struct key {
@@ -50,6 +52,7 @@ struct sandbox {
 	socklen_t addr_bytes;
 	bool has_procd_key;
 	struct proof_public procd_key;
+	struct policy *policy; /* or NULL */
 	struct sockaddr_storage addr;
 };
 
@@ -186,6 +189,10 @@ static void content_free(struct content *c)
 {
 	if (!c)
 		return;
+	for (uint32_t i = 0; i < c->teams.count; i++)
+		policy_put(((struct team *)table_at(&c->teams, i))->policy);
+	for (uint32_t i = 0; i < c->sandboxes.count; i++)
+		policy_put(((struct sandbox *)table_at(&c->sandboxes, i))->policy);
 	table_deinit(&c->users);
 	table_deinit(&c->keys);
 	table_deinit(&c->sandboxes);
@@ -396,13 +403,36 @@ static bool procd_address(const char *text, struct sandbox *s)
 	return s->addr.ss_family != AF_INET6 || ((struct sockaddr_in6 *)&s->addr)->sin6_port != 0;
 }
 
+/* Where there is one. */
+static int policy_take(const struct loader *l, const struct doc_node *map, struct policy **ret_policy)
+{
+	return map ? policy_read(l->doc, map, ret_policy, l->error, ERROR_BYTES) : 0;
+}
+
+static int team_read(const struct loader *l, const struct doc_node *map)
+{
+	struct map_field fields[] = {{"id", DOC_SCALAR, true, NULL}, {"policy", DOC_MAP, false, NULL}};
+	struct team *t;
+	uint32_t index = 0;
+	int rc = map_read(l, map, fields, ARRAY_LEN(fields));
+
+	if (rc == 0)
+		rc = team_intern(l, fields[0].value, &index);
+	if (rc < 0)
+		return rc;
+	t = table_at(&l->content->teams, index);
+	if (t->is_listed)
+		return FAIL(l, fields[0].value, "team %s stands here twice", t->id);
+	t->is_listed = true;
+	return policy_take(l, fields[1].value, &t->policy);
+}
+
 static int sandbox_read(const struct loader *l, const struct doc_node *map)
 {
 	struct map_field fields[] = {
-		{"id", DOC_SCALAR, true, NULL},
-		{"team", DOC_SCALAR, true, NULL},
-		{"procd", DOC_SCALAR, true, NULL},
-		{"procd_key", DOC_SCALAR, false, NULL},
+		{"id", DOC_SCALAR, true, NULL},    {"team", DOC_SCALAR, true, NULL},
+		{"procd", DOC_SCALAR, true, NULL}, {"procd_key", DOC_SCALAR, false, NULL},
+		{"policy", DOC_MAP, false, NULL},
 	};
 	struct table *sandboxes = &l->content->sandboxes;
 	char shown[DOC_SHOW_BYTES];
@@ -431,8 +461,9 @@ static int sandbox_read(const struct loader *l, const struct doc_node *map)
 	if (!procd_address(text, s))
 		return FAIL(l, fields[2].value, "sandbox %s: '%s' is no address: IP:PORT, [V6]:PORT or unix:/PATH",
 			    s->id, doc_show(text, shown));
-	if (!fields[3].value)
-		return 0;
+	rc = policy_take(l, fields[4].value, &s->policy);
+	if (rc < 0 || !fields[3].value)
+		return rc;
 	if (proof_public_parse(doc_text(l->doc, fields[3].value), &s->procd_key) < 0)
 		return FAIL(l, fields[3].value,
 			    "sandbox %s: procd_key is no ed25519:BASE64, as in procd keygen's .pub file", s->id);
@@ -442,7 +473,8 @@ static int sandbox_read(const struct loader *l, const struct doc_node *map)
 
 static int file_read(const struct loader *l)
 {
-	struct map_field fields[] = {{"users", DOC_LIST, true, NULL}, {"sandboxes", DOC_LIST, true, NULL}};
+	struct map_field fields[] = {
+		{"users", DOC_LIST, true, NULL}, {"sandboxes", DOC_LIST, true, NULL}, {"teams", DOC_LIST, false, NULL}};
 	const struct doc_node *root = doc_root(l->doc);
 	int rc;
 
@@ -455,6 +487,9 @@ static int file_read(const struct loader *l)
 		rc = user_read(l, n);
 	for (const struct doc_node *n = doc_first(l->doc, fields[1].value); n && rc == 0; n = doc_next(l->doc, n))
 		rc = sandbox_read(l, n);
+	for (const struct doc_node *n = fields[2].value ? doc_first(l->doc, fields[2].value) : NULL; n && rc == 0;
+	     n = doc_next(l->doc, n))
+		rc = team_read(l, n);
 	return rc;
 }
 
@@ -623,19 +658,34 @@ static const struct grant *grant_of_team(const struct route_query *q, const char
 	return NULL;
 }
 
+/* The query may be gone after on_done. */
+static void answer_route(struct route_query *q)
+{
+	struct policy *team = q->team_policy, *sandbox = q->sandbox_policy;
+
+	q->on_done(q);
+	policy_put(team);
+	policy_put(sandbox);
+}
+
 static void route_find(struct directory *directory, struct route_query *q)
 {
 	struct static_directory *d = CONTAINER_OF(directory, struct static_directory, base);
 	const struct sandbox *s;
 	const struct grant *g = NULL;
+	const struct team *team;
 
+	q->team_policy = q->sandbox_policy = NULL;
 	q->verdict = VERDICT_NO;
 	q->reason[0] = 0;
 	pthread_rwlock_rdlock(&d->lock);
 	s = table_find(&d->content->sandboxes, q->sandbox);
+	team = s ? table_at(&d->content->teams, s->team) : NULL;
 	if (s)
-		g = grant_of_team(q, table_at(&d->content->teams, s->team));
+		g = grant_of_team(q, team->id);
 	if (g) {
+		q->team_policy = policy_get(team->policy);
+		q->sandbox_policy = policy_get(s->policy);
 		q->verdict = VERDICT_YES;
 		memset(&q->route, 0, sizeof(q->route));
 		strcpy(q->route.sandbox, s->id);
@@ -646,7 +696,7 @@ static void route_find(struct directory *directory, struct route_query *q)
 		q->route.has_procd_key = s->has_procd_key;
 	}
 	pthread_rwlock_unlock(&d->lock);
-	q->on_done(q);
+	answer_route(q);
 }
 
 /* Answers come inside the call that asks: there is never anything to cancel. */

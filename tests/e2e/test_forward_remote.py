@@ -273,9 +273,9 @@ def test_switched_off(new_region, server, folder):
                         config="session:\n  forward_listen: none\n  forward_unix: no\n")
     target = server(echo)
     err = refused(region, "-R", f"{free_port()}:127.0.0.1:{target.port}")
-    assert "remote port forwarding failed" in err and "session.forward_listen" in err, err
+    assert "remote port forwarding failed" in err and "policy.forward_listen" in err, err
     err = refused(region, "-R", f"{folder}/s:127.0.0.1:{target.port}")
-    assert "remote port forwarding failed" in err and "session.forward_unix" in err, err
+    assert "remote port forwarding failed" in err and "policy.forward_unix" in err, err
     assert not os.path.exists(f"{folder}/s")
 
 

@@ -176,14 +176,14 @@ def test_errors_are_told(region, folder):
 
 
 def test_switched_off(new_region, folder, server):
-    """session.forward_unix refuses sockets by its name, and nothing else."""
+    """policy.forward_unix refuses sockets by its name, and nothing else."""
     region = new_region(sandboxes=1, config="session:\n  forward_unix: no\n")
     target = server(echo)
     code, words = finish(open_error(region, target), 60)
     assert code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, (code, words)
-    assert "session.forward_unix" in words, words
+    assert "policy.forward_unix" in words, words
     err = forward_error(region, target)
-    assert "administratively prohibited" in err and "session.forward_unix" in err, err
+    assert "administratively prohibited" in err and "policy.forward_unix" in err, err
     tcp = Server(echo)
     port = free_port()
     with forwarding(region, "-L", f"127.0.0.1:{port}:127.0.0.1:{tcp.port}", port=port):

@@ -77,6 +77,7 @@ static void answer_route(struct route_query *q, enum verdict verdict)
 	uint32_t place = q->is_retry ? gw.retry_route : gw.route;
 
 	memset(&q->route, 0, sizeof(q->route));
+	q->team_policy = q->sandbox_policy = NULL;
 	q->verdict = verdict;
 	strcpy(q->route.sandbox, q->sandbox);
 	if (verdict == VERDICT_UNAVAILABLE)

@@ -19,6 +19,7 @@ struct gateway gw;
 /* What does not change from seed to seed. */
 static struct {
 	struct config config;
+	struct policy *policy;
 	struct conn_server *servers[3]; /* by how often keys are exchanged anew */
 	struct proof_secret gateway_secret, sandbox_secret, other_secret;
 	struct proof_public gateway_public, sandbox_public;
@@ -112,6 +113,8 @@ void gateway_prepare(void)
 	make_secret(&fixed.gateway_secret, &fixed.gateway_public);
 	make_secret(&fixed.sandbox_secret, &fixed.sandbox_public);
 	make_secret(&fixed.other_secret, &ignored);
+	fixed.policy = policy_new(&fixed.config.policy);
+	ASSERT(fixed.policy);
 	make_servers();
 	ASSERT(ssh_pki_generate_key(SSH_KEYTYPE_ED25519, NULL, &fixed.user_key) == SSH_OK);
 	ASSERT(ssh_get_publickey_hash(fixed.user_key, SSH_PUBLICKEY_HASH_SHA256, &hash, &hash_bytes) == SSH_OK);
@@ -125,6 +128,7 @@ void gateway_prepare(void)
 void gateway_forget(void)
 {
 	ssh_key_free(fixed.user_key);
+	policy_put(fixed.policy);
 	for (size_t i = 0; i < ARRAY_LEN(fixed.servers); i++)
 		conn_server_free(fixed.servers[i]);
 }
@@ -184,6 +188,7 @@ void gateway_begin(const char *scenario, uint64_t seed)
 		.config = &gw.config,
 		.conn_server = fixed.servers[sim_chance(70) ? 0 : sim_random(ARRAY_LEN(fixed.servers))],
 		.directory = &gw.directory,
+		.policy = fixed.policy,
 		.secret = fixed.gateway_secret,
 		.workers = &gw.worker,
 		.worker_count = 1,

@@ -107,7 +107,7 @@ static void test_defaults(void **state)
 	assert_true(c.session.rekey_bytes == 0);
 	assert_int_equal(c.session.rekey_s, 3600);
 	assert_int_equal(c.session.accept_env_count, 0);
-	assert_int_equal(c.session.forward_tcp, 1);
+	assert_int_equal(c.policy.forward_tcp, 1);
 	assert_int_equal(c.procd.connect_timeout_ms, 5000);
 	assert_int_equal(c.procd.hello_timeout_ms, 5000);
 	assert_int_equal(c.procd.ping_s, 30);
@@ -172,7 +172,7 @@ static void test_file(void **state)
 	assert_int_equal(c.session.window_bytes, 1 << 20);
 	assert_int_equal(c.session.accept_env_count, 2);
 	assert_string_equal(c.session.accept_env[1], "MY_*");
-	assert_int_equal(c.session.forward_tcp, 0);
+	assert_int_equal(c.policy.forward_tcp, 0);
 	assert_string_equal(c.crypto.kex, "curve25519-sha256,ecdh-sha2-nistp521");
 	assert_string_equal(c.crypto.ciphers, "aes256-ctr,aes128-gcm@openssh.com");
 }

@@ -1,0 +1,140 @@
+/*
+ * gateway/policy_read.c - a policy from a map of the directory file or of a control plane's answer.
+ *
+ * The values are checked as settings are, against a table of the same form: policy.* of the settings file and a policy anywhere
+ * else take the same.
+ */
+#include "core/settings.h"
+#include "core/yaml.h"
+#include "gateway/policy.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct reading {
+	struct settings settings; /* first: the table's offsets start here */
+	struct policy_values v;
+};
+
+#define AT(field) .offset = offsetof(struct reading, v.field), .bytes = sizeof(((struct reading *)0)->v.field)
+#define CHOICE(field, names) .type = TYPE_CHOICE, AT(field), .choices = (names)
+#define SECONDS(field) .type = TYPE_U32, AT(field), .unit = "seconds", .max = 31536000
+#define LIST(field, test)                                                                           \
+	.type = TYPE_LIST, AT(field[0]), .count_offset = offsetof(struct reading, v.field##_count), \
+	.most = ARRAY_LEN(((struct reading *)0)->v.field), .is_good = (test)
+
+static const struct setting fields[] = {
+	{"forward_tcp", CHOICE(forward_tcp, policy_scopes), .initial = "all"},
+	{"forward_ports", LIST(forward_ports, policy_ports_are_good), .unit = POLICY_PORTS_UNIT},
+	{"forward_listen", CHOICE(forward_listen, policy_scopes), .initial = "all"},
+	{"listen_ports", LIST(listen_ports, policy_ports_are_good), .unit = POLICY_PORTS_UNIT},
+	{"forward_unix", CHOICE(forward_unix, policy_no_yes), .initial = "yes"},
+	{"agent", CHOICE(agent, policy_no_yes), .initial = "yes"},
+	{"jump", CHOICE(jump, policy_no_yes), .initial = "yes"},
+	{"commands", LIST(commands, policy_command_is_good), .unit = POLICY_COMMAND_UNIT},
+	{"sftp", CHOICE(sftp, policy_sftp_scopes), .initial = "full"},
+	{"sftp_only", CHOICE(sftp_only, policy_no_yes), .initial = "no"},
+	{"idle_timeout_s", SECONDS(idle_timeout_s), .min = 1, .zero = "never", .initial = "0"},
+	{"idle_warning_s", SECONDS(idle_warning_s), .initial = "60"},
+};
+
+static const char *const no_sections[] = {NULL};
+
+static const struct setting_table table = {
+	.program = "ringgate",
+	.settings = fields,
+	.count = ARRAY_LEN(fields),
+	.sections = no_sections,
+};
+
+static int unknown_key(const struct doc *d, const struct doc_node *k, char *ret_error, size_t error_bytes)
+{
+	char known[256] = "", shown[DOC_SHOW_BYTES];
+
+	for (size_t i = 0; i < ARRAY_LEN(fields); i++)
+		text_add(known, sizeof(known), "%s%s", i ? ", " : "", fields[i].key);
+	return doc_fail(d, k, ret_error, error_bytes, "policy: unknown key '%s'; known here: %s",
+			doc_show(doc_text(d, k), shown), known);
+}
+
+/* true and false, as JSON has them, besides yes and no. */
+static const char *text_of(const struct doc *d, const struct setting *s, const struct doc_node *n)
+{
+	const char *text = doc_text(d, n);
+
+	if (s->type != TYPE_CHOICE || s->choices != policy_no_yes || !n->is_plain)
+		return text;
+	return strcmp(text, "true") == 0 ? "yes" : strcmp(text, "false") == 0 ? "no" : text;
+}
+
+static int field_read(struct reading *r, const struct doc *d, const struct setting *s, const struct doc_node *value,
+		      char *ret_error, size_t error_bytes)
+{
+	const char *texts[POLICY_COMMANDS_MAX > POLICY_PORTS_MAX ? POLICY_COMMANDS_MAX : POLICY_PORTS_MAX];
+	enum doc_kind kind = s->type == TYPE_LIST ? DOC_LIST : DOC_SCALAR;
+	char why[SETTING_WHY_MAX];
+	size_t count = 0;
+
+	if (value->kind != kind)
+		return doc_fail(d, value, ret_error, error_bytes, "policy: %s: %s where %s is expected", s->key,
+				doc_kind_name(value), doc_kind_name(&(struct doc_node){.kind = (uint8_t)kind}));
+	/* An empty list reads as "nothing" and as "no limit": neither is guessed. */
+	if (kind == DOC_LIST && value->count == 0)
+		return doc_fail(d, value, ret_error, error_bytes,
+				"policy: %s is empty: leave it out for no limit; to forbid all there are "
+				"forward_tcp: none, forward_listen: none and sftp_only: yes",
+				s->key);
+	if (kind == DOC_LIST && value->count > ARRAY_LEN(texts))
+		return doc_fail(d, value, ret_error, error_bytes, "policy: %s: at most %zu entries", s->key, s->most);
+	if (kind == DOC_SCALAR)
+		texts[count++] = text_of(d, s, value);
+	for (const struct doc_node *n = kind == DOC_LIST ? doc_first(d, value) : NULL; n; n = doc_next(d, n)) {
+		if (n->kind != DOC_SCALAR)
+			return doc_fail(d, n, ret_error, error_bytes, "policy: %s: %s where a text is expected", s->key,
+					doc_kind_name(n));
+		texts[count++] = doc_text(d, n);
+	}
+	if (setting_apply(&r->settings, s, texts, count, why) == 0)
+		return 0;
+	return doc_fail(d, value, ret_error, error_bytes, "policy: %s: %s", s->key, why);
+}
+
+static int map_read(struct reading *r, const struct doc *d, const struct doc_node *map, char *ret_error,
+		    size_t error_bytes)
+{
+	const struct doc_node *value;
+	int rc = 0;
+
+	if (map->kind != DOC_MAP)
+		return doc_fail(d, map, ret_error, error_bytes, "policy: %s where a map is expected",
+				doc_kind_name(map));
+	settings_defaults(&r->settings, &table);
+	for (const struct doc_node *k = doc_first(d, map); k && rc == 0; k = doc_next(d, value)) {
+		const struct setting *s = setting_find(&table, doc_text(d, k));
+
+		value = doc_next(d, k);
+		rc = s ? field_read(r, d, s, value, ret_error, error_bytes) : unknown_key(d, k, ret_error, error_bytes);
+	}
+	return rc;
+}
+
+int policy_read(const struct doc *doc, const struct doc_node *map, struct policy **ret_policy, char *ret_error,
+		size_t error_bytes)
+{
+	struct reading *r = calloc(1, sizeof(*r));
+	struct policy *p;
+	int rc = r ? map_read(r, doc, map, ret_error, error_bytes) : -ENOMEM;
+
+	if (rc == 0) {
+		p = policy_new(&r->v);
+		if (p)
+			*ret_policy = p;
+		else
+			rc = -ENOMEM;
+	}
+	if (rc == -ENOMEM)
+		snprintf(ret_error, error_bytes, "out of memory");
+	free(r);
+	return rc;
+}
