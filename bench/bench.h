@@ -16,16 +16,22 @@
 #define BENCH_PARALLEL_MAX 20000
 #define BENCH_RESULTS_MAX 64
 #define BENCH_KEYS_MAX 65536
+#define BENCH_USERS_MAX 256
 
 struct bench_options {
 	uint32_t count;       /* how many in all */
 	uint32_t parallel;    /* how many at once */
-	uint64_t size_bytes;  /* of each stream */
+	uint64_t size_bytes;  /* of each stream or file */
+	uint32_t requests;    /* sftp: in flight at once, of one connection */
+	uint32_t mix[3];      /* day: shells, runners of commands, copiers */
+	uint32_t seconds;     /* day: how long */
+	uint32_t pause_ms;    /* day: after a command, after a copy */
 	uint32_t interval_ms; /* between keystrokes */
 	uint32_t hold_s;      /* idle: how long the sessions rest; 0: until standard input ends */
 	uint32_t limit_s;     /* the whole run's deadline */
 	const char *command;  /* connect, exec */
-	const char *path;     /* up, down: the file in the sandbox */
+	const char *path;     /* up, down, sftp: the file or folder in the sandbox */
+	bool is_kept;         /* what goes up stays and is not compared, what comes down is there already */
 	bool is_json, is_quiet;
 };
 
@@ -33,8 +39,10 @@ struct bench {
 	struct ring *ring;
 	struct bench_options options;
 	struct client_options client;
-	struct ssh_key_struct **keys; /* connect, exec: each connection takes the next */
-	uint32_t key_count, next_key;
+	struct ssh_key_struct **keys;
+	const char *users[BENCH_USERS_MAX];
+	struct client_options *logins; /* users and keys in turn: see bench_login */
+	uint32_t key_count, user_count, login_count, next_login;
 	struct timer limit, progress;
 	struct histogram latency; /* of what the scenario names */
 	uint64_t started_us, ended_us, first_us;
@@ -58,7 +66,11 @@ struct scenario {
 	int (*start)(struct bench *b);
 };
 
-extern const struct scenario scenario_connect, scenario_exec, scenario_idle, scenario_echo, scenario_up, scenario_down;
+extern const struct scenario scenario_connect, scenario_exec, scenario_idle, scenario_echo, scenario_up, scenario_down,
+	scenario_sftp_up, scenario_sftp_down, scenario_day;
+
+/* For the next connection: each takes the next user and the next key. */
+const struct client_options *bench_login(struct bench *b);
 
 /* Real microseconds, not the ring's batch time. */
 uint64_t bench_now_us(void);

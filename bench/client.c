@@ -25,6 +25,7 @@
 
 /* No more is given to the socket's queue by one connection. */
 #define OUT_MAX (256 * 1024)
+#define HOST_KEYS "ssh-ed25519,ecdsa-sha2-nistp256,rsa-sha2-512"
 /* A packet of RFC 4253 section 6.1 with room for what OpenSSH sends more. */
 #define PARTIAL_MAX (512 * 1024)
 
@@ -78,7 +79,8 @@ static void chan_start(struct client_chan *ch)
 		client_send(c, "bdsbsdddds", SSH2_MSG_CHANNEL_REQUEST, ch->peer_number, "pty-req", 0, "xterm", 80, 24,
 			    0, 0, "");
 	if (ch->command)
-		client_send(c, "bdsbs", SSH2_MSG_CHANNEL_REQUEST, ch->peer_number, "exec", 1, ch->command);
+		client_send(c, "bdsbs", SSH2_MSG_CHANNEL_REQUEST, ch->peer_number,
+			    ch->is_subsystem ? "subsystem" : "exec", 1, ch->command);
 	else
 		client_send(c, "bdsb", SSH2_MSG_CHANNEL_REQUEST, ch->peer_number, "shell", 1);
 }
@@ -474,7 +476,7 @@ static bool set_options(struct client *c)
 	       ssh_options_set(s, SSH_OPTIONS_SSH_DIR, "/nonexistent") == SSH_OK &&
 	       ssh_options_set(s, SSH_OPTIONS_COMPRESSION, "no") == SSH_OK &&
 	       ssh_options_set(s, SSH_OPTIONS_LOG_VERBOSITY, &zero) == SSH_OK &&
-	       ssh_options_set(s, SSH_OPTIONS_HOSTKEYS, "ssh-ed25519,ecdsa-sha2-nistp256,rsa-sha2-512") == SSH_OK &&
+	       ssh_options_set(s, SSH_OPTIONS_HOSTKEYS, o->host_key ? o->host_key : HOST_KEYS) == SSH_OK &&
 	       (!o->kex || ssh_options_set(s, SSH_OPTIONS_KEY_EXCHANGE, o->kex) == SSH_OK) &&
 	       (!o->cipher || (ssh_options_set(s, SSH_OPTIONS_CIPHERS_C_S, o->cipher) == SSH_OK &&
 			       ssh_options_set(s, SSH_OPTIONS_CIPHERS_S_C, o->cipher) == SSH_OK)) &&

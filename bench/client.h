@@ -48,8 +48,8 @@ struct client_options {
 	socklen_t addr_bytes;
 	const char *user;
 	struct ssh_key_struct *key;
-	const char *kex, *cipher, *mac; /* OpenSSH's names, comma separated; NULL: libssh's own choice */
-	uint32_t login_ms;              /* deadline until on_live */
+	const char *kex, *cipher, *mac, *host_key; /* OpenSSH's names, comma separated; NULL: our own choice */
+	uint32_t login_ms;                         /* deadline until on_live */
 };
 
 struct client {
@@ -85,8 +85,8 @@ struct client_chan {
 	struct client *client;
 	const struct client_chan_events *events;
 	void *owner;
-	const char *command; /* NULL: a shell */
-	bool has_pty;
+	const char *command;        /* NULL: a shell */
+	bool has_pty, is_subsystem; /* the command is a subsystem's name */
 	uint32_t number, peer_number, peer_window, peer_packet;
 	uint32_t ungranted;
 	bool is_open, is_eof_sent, is_close_sent, is_refused;

@@ -1,5 +1,6 @@
 #include "bench/pattern.h"
 
+#include <errno.h>
 #include <sodium.h>
 #include <string.h>
 
@@ -30,6 +31,18 @@ bool pattern_is(uint64_t at, const uint8_t *p, size_t n)
 		n -= piece;
 	}
 	return true;
+}
+
+int pattern_write(uint64_t n, FILE *f)
+{
+	for (uint64_t at = 0; at < n;) {
+		uint64_t piece = n - at < PATTERN_PIECE_MAX ? n - at : PATTERN_PIECE_MAX;
+
+		if (fwrite(pattern_at(at), 1, piece, f) != piece)
+			return -EIO;
+		at += piece;
+	}
+	return fflush(f) == 0 ? 0 : -EIO;
 }
 
 void pattern_sha256(uint64_t n, char ret_hex[65])

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define PATTERN_BLOCK ((1u << 20) + 7)
 /* One piece at most. */
@@ -19,6 +20,8 @@ void pattern_start(void);
 /* n bytes from place `at` of the stream; n <= PATTERN_PIECE_MAX. */
 const uint8_t *pattern_at(uint64_t at);
 bool pattern_is(uint64_t at, const uint8_t *p, size_t n);
+/* The first n bytes, to a file. 0 or negative errno. */
+__attribute__((warn_unused_result)) int pattern_write(uint64_t n, FILE *f);
 /* SHA-256 of the first n bytes, in hex. */
 void pattern_sha256(uint64_t n, char ret_hex[65]);
 

@@ -5,6 +5,7 @@
  * bench/compare.py runs it beside sshd and counts the servers' CPU.
  */
 #include "bench/bench.h"
+#include "bench/pattern.h"
 #include "bench/relay.h"
 
 #include "core/nearest.h"
@@ -24,7 +25,8 @@
 #define LOGIN_MS 60000
 
 static const struct scenario *const scenarios[] = {
-	&scenario_connect, &scenario_exec, &scenario_idle, &scenario_echo, &scenario_up, &scenario_down,
+	&scenario_connect, &scenario_exec,    &scenario_idle,      &scenario_echo, &scenario_up,
+	&scenario_down,    &scenario_sftp_up, &scenario_sftp_down, &scenario_day,
 };
 
 uint64_t bench_now_us(void)
@@ -96,6 +98,19 @@ static void add_common_results(struct bench *b)
 			     (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6);
 }
 
+/* Enough of them for a drawing. */
+static void print_latencies(const struct bench *b)
+{
+	static const double shares[] = {0.01, 0.05, 0.1,  0.25,  0.5,   0.75,   0.9,
+					0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 1};
+
+	printf(", \"latencies_us\": [");
+	for (size_t i = 0; i < ARRAY_LEN(shares); i++)
+		printf("%s[%g, %llu]", i ? ", " : "", shares[i],
+		       (unsigned long long)histogram_at(&b->latency, shares[i]));
+	printf("]");
+}
+
 static void print_results(const struct bench *b, const char *name)
 {
 	if (b->options.is_json)
@@ -106,8 +121,10 @@ static void print_results(const struct bench *b, const char *name)
 	for (uint32_t i = 0; i < b->result_count; i++)
 		printf(b->options.is_json ? ", \"%s\": %.15g" : "  %-20s %.15g\n", b->results[i].name,
 		       round(b->results[i].value * 1000) / 1000);
-	if (b->options.is_json)
+	if (b->options.is_json) {
+		print_latencies(b);
 		printf("}\n");
+	}
 }
 
 static void usage(void)
@@ -118,18 +135,27 @@ static void usage(void)
 	for (size_t i = 0; i < ARRAY_LEN(scenarios); i++)
 		printf("  %-10s %s\n", scenarios[i]->name, scenarios[i]->help);
 	puts("  relay      a long way to --address: --listen ADDR:PORT, --delay-ms each way; until it is killed\n"
+	     "  pattern    writes the --size bytes that down --keep expects, to standard output\n"
 	     "\n"
 	     "  --address ADDR:PORT  numeric address of the server\n"
-	     "  --user NAME          SSH user name: the sandbox ID at a gateway\n"
-	     "  --identity FILE      private key without a passphrase; a folder of them: connect and exec take turns\n"
+	     "  --user NAMES         SSH user name: the sandbox ID at a gateway; several, comma separated, take turns\n"
+	     "  --identity FILE      private key without a passphrase; a folder of them: connections take turns\n"
 	     "  --count N            how many in all          --parallel N  how many at once\n"
-	     "  --size BYTES         of each stream; K, M, G as powers of 1024\n"
-	     "  --interval-ms N      echo: pause after an echo (10)\n"
+	     "  --size BYTES         of each stream or file; K, M, G as powers of 1024\n"
+	     "  --requests N         sftp: in flight at once on each connection (64)\n"
+	     "  --interval-ms N      echo, day: pause after an echo (10)\n"
+	     "  --mix S,C,B          day: how many shells, runners of commands, copiers of bytes (10,2,1)\n"
+	     "  --seconds N          day: how long (10)       --pause-ms N  day: after a command or a copy (100)\n"
 	     "  --listen ADDR:PORT   relay (127.0.0.1:0)      --delay-ms N  relay (50)\n"
 	     "  --hold SECONDS       idle: how long to rest; 0: until standard input ends (0)\n"
-	     "  --command TEXT       connect, exec (true)\n"
-	     "  --path FILE          up, down: the file in the sandbox (ringbench.data), removed at the end\n"
-	     "  --kex, --cipher, --mac LIST   OpenSSH names, comma separated\n"
+	     "  --command TEXT       connect, exec, day (true)\n"
+	     "  --path FILE          up, down, sftp, day: the file or folder in the sandbox (ringbench.data), removed "
+	     "at the end\n"
+	     "  --keep               up, down, sftp: the measured part alone; what goes up stays and is compared by "
+	     "you, what\n"
+	     "                       comes down is there already (down: as pattern wrote it; sftp-down: as sftp-up "
+	     "left it)\n"
+	     "  --kex, --cipher, --mac, --host-key LIST   OpenSSH names, comma separated\n"
 	     "  --limit SECONDS      deadline of the whole run (600)\n"
 	     "  --json               one line of JSON\n"
 	     "  --quiet              no progress\n"
@@ -158,6 +184,34 @@ static bool parse_number(const char *text, uint64_t min, uint64_t max, uint64_t 
 	return true;
 }
 
+/* SHELLS,COMMANDS,COPIES; not all of them 0. */
+static bool parse_mix(const char *text, uint32_t ret_mix[3])
+{
+	unsigned long long sum = 0;
+
+	for (int i = 0; i < 3; i++) {
+		char *end;
+		unsigned long v = strtoul(text, &end, 10);
+
+		if (end == text || *end != (i < 2 ? ',' : 0) || text[0] == '-' || v > BENCH_PARALLEL_MAX)
+			return false;
+		ret_mix[i] = (uint32_t)v;
+		sum += v;
+		text = end + 1;
+	}
+	return sum > 0 && sum <= BENCH_PARALLEL_MAX;
+}
+
+static bool parse_users(char *text, struct bench *b)
+{
+	for (char *name = strtok(text, ","); name; name = strtok(NULL, ",")) {
+		if (b->user_count == BENCH_USERS_MAX)
+			return false;
+		b->users[b->user_count++] = name;
+	}
+	return b->user_count > 0;
+}
+
 static const struct scenario *scenario_find(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_LEN(scenarios); i++)
@@ -169,7 +223,7 @@ static const struct scenario *scenario_find(const char *name)
 struct arguments {
 	const char *address, *identity, *listen;
 	uint32_t delay_ms;
-	bool is_relay;
+	bool is_relay, is_pattern;
 };
 
 static int parse_arguments(int argc, char **argv, struct bench *b, struct arguments *a)
@@ -188,6 +242,12 @@ static int parse_arguments(int argc, char **argv, struct bench *b, struct argume
 		KEX,
 		CIPHER,
 		MAC,
+		HOST_KEY,
+		REQUESTS,
+		MIX,
+		SECONDS,
+		PAUSE,
+		KEEP,
 		LIMIT,
 		LISTEN,
 		DELAY,
@@ -208,6 +268,12 @@ static int parse_arguments(int argc, char **argv, struct bench *b, struct argume
 		{"kex", required_argument, NULL, KEX},
 		{"cipher", required_argument, NULL, CIPHER},
 		{"mac", required_argument, NULL, MAC},
+		{"host-key", required_argument, NULL, HOST_KEY},
+		{"requests", required_argument, NULL, REQUESTS},
+		{"mix", required_argument, NULL, MIX},
+		{"seconds", required_argument, NULL, SECONDS},
+		{"pause-ms", required_argument, NULL, PAUSE},
+		{"keep", no_argument, NULL, KEEP},
 		{"limit", required_argument, NULL, LIMIT},
 		{"listen", required_argument, NULL, LISTEN},
 		{"delay-ms", required_argument, NULL, DELAY},
@@ -227,7 +293,7 @@ static int parse_arguments(int argc, char **argv, struct bench *b, struct argume
 			a->address = optarg;
 			break;
 		case USER:
-			b->client.user = optarg;
+			is_good = parse_users(optarg, b);
 			break;
 		case IDENTITY:
 			a->identity = optarg;
@@ -262,6 +328,24 @@ static int parse_arguments(int argc, char **argv, struct bench *b, struct argume
 		case MAC:
 			b->client.mac = optarg;
 			break;
+		case HOST_KEY:
+			b->client.host_key = optarg;
+			break;
+		case REQUESTS:
+			is_good = parse_number(optarg, 1, 1024, &n), o->requests = (uint32_t)n;
+			break;
+		case MIX:
+			is_good = parse_mix(optarg, o->mix);
+			break;
+		case SECONDS:
+			is_good = parse_number(optarg, 1, 86400, &n), o->seconds = (uint32_t)n;
+			break;
+		case PAUSE:
+			is_good = parse_number(optarg, 0, 60000, &n), o->pause_ms = (uint32_t)n;
+			break;
+		case KEEP:
+			o->is_kept = true;
+			break;
 		case LIMIT:
 			is_good = parse_number(optarg, 1, 86400, &n), o->limit_s = (uint32_t)n;
 			break;
@@ -281,8 +365,8 @@ static int parse_arguments(int argc, char **argv, struct bench *b, struct argume
 			return -EINVAL;
 		}
 		if (!is_good) {
-			fprintf(stderr, "ringbench: --%s %s: not a number in its bounds\n", options[index].name,
-				optarg);
+			fprintf(stderr, "ringbench: --%s %s: not what it takes, or out of its bounds\n",
+				options[index].name, optarg);
 			return -EINVAL;
 		}
 	}
@@ -290,7 +374,9 @@ static int parse_arguments(int argc, char **argv, struct bench *b, struct argume
 		fprintf(stderr, "ringbench: what is '%s'? See ringbench --help\n", argv[optind]);
 		return -EINVAL;
 	}
-	if (!a->address || (!a->is_relay && (!b->client.user || !a->identity))) {
+	if (a->is_pattern)
+		return 0;
+	if (!a->address || (!a->is_relay && (!b->user_count || !a->identity))) {
 		fprintf(stderr, a->is_relay ? "ringbench: --address is needed\n"
 					    : "ringbench: --address, --user and --identity are needed\n");
 		return -EINVAL;
@@ -349,7 +435,6 @@ static int load_key(struct bench *b, const char *path)
 			path);
 		return -EINVAL;
 	}
-	b->client.key = b->keys[0];
 	b->key_count++;
 	return 0;
 }
@@ -380,6 +465,35 @@ static int load_keys(struct bench *b, const char *path)
 	return rc;
 }
 
+static int make_logins(struct bench *b)
+{
+	b->login_count = b->key_count > b->user_count ? b->key_count : b->user_count;
+	b->logins = calloc(b->login_count, sizeof(*b->logins));
+	if (!b->logins)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < b->login_count; i++) {
+		b->logins[i] = b->client;
+		b->logins[i].user = b->users[i % b->user_count];
+		b->logins[i].key = b->keys[i % b->key_count];
+	}
+	return 0;
+}
+
+const struct client_options *bench_login(struct bench *b)
+{
+	return &b->logins[b->next_login++ % b->login_count];
+}
+
+static int pattern(const struct bench *b)
+{
+	pattern_start();
+	if (pattern_write(b->options.size_bytes, stdout) < 0) {
+		fprintf(stderr, "ringbench: cannot write the pattern\n");
+		return 1;
+	}
+	return 0;
+}
+
 static int relay(const struct bench *b, const struct arguments *a)
 {
 	struct relay_options o = {
@@ -401,7 +515,14 @@ static int relay(const struct bench *b, const struct arguments *a)
 int main(int argc, char **argv)
 {
 	static struct bench bench = {
-		.options = {.interval_ms = 10, .limit_s = 600, .command = "true", .path = "ringbench.data"},
+		.options = {.interval_ms = 10,
+			    .limit_s = 600,
+			    .command = "true",
+			    .path = "ringbench.data",
+			    .requests = 64,
+			    .mix = {10, 2, 1},
+			    .seconds = 10,
+			    .pause_ms = 100},
 		.client = {.login_ms = LOGIN_MS},
 	};
 	static struct sockaddr_storage addr;
@@ -418,7 +539,8 @@ int main(int argc, char **argv)
 	}
 	s = argc >= 2 ? scenario_find(argv[1]) : NULL;
 	a.is_relay = argc >= 2 && strcmp(argv[1], "relay") == 0;
-	if (!s && !a.is_relay) {
+	a.is_pattern = argc >= 2 && strcmp(argv[1], "pattern") == 0;
+	if (!s && !a.is_relay && !a.is_pattern) {
 		fprintf(stderr, "ringbench: %s%s; see ringbench --help\n",
 			argc >= 2 ? "no such scenario: " : "which scenario?", argc >= 2 ? argv[1] : "");
 		return 2;
@@ -430,6 +552,8 @@ int main(int argc, char **argv)
 	}
 	if (parse_arguments(argc - 1, argv + 1, &bench, &a) < 0)
 		return 2;
+	if (a.is_pattern)
+		return pattern(&bench);
 	if (socket_address_parse(a.address, &addr, &bench.client.addr_bytes) < 0) {
 		fprintf(stderr, "ringbench: --address %s: not ADDR:PORT with a numeric address\n", a.address);
 		return 2;
@@ -438,7 +562,7 @@ int main(int argc, char **argv)
 	raise_descriptor_limit();
 	if (a.is_relay)
 		return relay(&bench, &a);
-	if (client_library_start() < 0 || load_keys(&bench, a.identity) < 0)
+	if (client_library_start() < 0 || load_keys(&bench, a.identity) < 0 || make_logins(&bench) < 0)
 		return 2;
 	if (run(&bench, s) < 0)
 		return 1;

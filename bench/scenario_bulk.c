@@ -2,7 +2,8 @@
  * up, down: --parallel streams, each over a connection of its own, of --size bytes each: `cat` of the file --path in the sandbox.
  *
  * down first stores the file by one upload that is not measured. Every byte down is compared; what went up is compared by the sandbox's
- * sha256sum afterwards, which is not measured either. All streams begin when every connection is logged in.
+ * sha256sum afterwards, which is not measured either. All streams begin when every connection is logged in. With --keep there is nothing but
+ * the measured part: the file (of `ringbench pattern`) is there before a download, and whoever called compares what was uploaded.
  */
 #include "bench/bench.h"
 #include "bench/pattern.h"
@@ -63,7 +64,10 @@ static void open_command(struct stream_job *j)
 
 static const char *file_of(const struct bulk *k, uint32_t index, char *buf, size_t size)
 {
-	snprintf(buf, size, "%s.%u", k->bench->options.path, k->is_up ? index : 0);
+	if (k->bench->options.is_kept && !k->is_up)
+		snprintf(buf, size, "%s", k->bench->options.path);
+	else
+		snprintf(buf, size, "%s.%u", k->bench->options.path, k->is_up ? index : 0);
 	return buf;
 }
 
@@ -119,6 +123,12 @@ static void add_results(struct bulk *k)
 	bench_result(b, "slowest_to_fastest", slowest > 0 ? (double)fastest / (double)slowest : 1);
 }
 
+static void close_all(struct bulk *k)
+{
+	for (uint32_t i = 0; i < k->bench->options.parallel; i++)
+		client_close(k->jobs[i].client);
+}
+
 static void part_is_done(struct bulk *k)
 {
 	struct bench *b = k->bench;
@@ -129,15 +139,17 @@ static void part_is_done(struct bulk *k)
 		break;
 	case PART_MOVE:
 		add_results(k);
-		begin_part(k, k->is_up ? PART_VERIFY : PART_REMOVE);
+		if (b->options.is_kept)
+			close_all(k);
+		else
+			begin_part(k, k->is_up ? PART_VERIFY : PART_REMOVE);
 		break;
 	case PART_VERIFY:
 		k->verified++;
 		begin_part(k, k->verified < b->options.parallel ? PART_VERIFY : PART_REMOVE);
 		break;
 	case PART_REMOVE:
-		for (uint32_t i = 0; i < b->options.parallel; i++)
-			client_close(k->jobs[i].client);
+		close_all(k);
 		break;
 	}
 }
@@ -234,7 +246,7 @@ static void on_live(struct client *c)
 	struct bulk *k = j->bulk;
 
 	if (++k->live == k->bench->options.parallel)
-		begin_part(k, k->is_up ? PART_MOVE : PART_STORE);
+		begin_part(k, k->is_up || k->bench->options.is_kept ? PART_MOVE : PART_STORE);
 }
 
 static void on_closed(struct client *c, bool was_asked, const char *reason)
@@ -264,7 +276,7 @@ static int start(struct bench *b, bool is_up)
 	if (!k->jobs)
 		return -ENOMEM;
 	pattern_start();
-	if (is_up)
+	if (is_up && !b->options.is_kept)
 		pattern_sha256(b->options.size_bytes, k->sha256);
 	for (uint32_t i = 0; i < b->options.parallel; i++) {
 		struct stream_job *j = &k->jobs[i];
@@ -273,7 +285,7 @@ static int start(struct bench *b, bool is_up)
 		j->index = i;
 		j->chan.events = &chan_events;
 		j->chan.owner = j;
-		j->client = client_new(b->ring, &b->client, &client_events, j);
+		j->client = client_new(b->ring, bench_login(b), &client_events, j);
 		if (!j->client)
 			return -ENOMEM;
 		b->live_count++;

@@ -11,7 +11,6 @@ struct runner {
 	struct bench *bench;
 	struct client *client;
 	struct client_chan chan;
-	struct client_options options; /* its own key */
 	uint64_t began_us;
 	bool is_exec, is_chan_done;
 };
@@ -140,9 +139,7 @@ static void begin(struct runner *r)
 		b->begun++;
 	r->is_chan_done = false;
 	r->began_us = bench_now_us();
-	r->options = b->client;
-	r->options.key = b->keys[b->next_key++ % b->key_count];
-	r->client = client_new(b->ring, &r->options, &client_events, r);
+	r->client = client_new(b->ring, bench_login(b), &client_events, r);
 	if (!r->client) {
 		bench_fail(b, "a connection", "out of memory, or an algorithm that libssh does not know");
 		bench_end(b);

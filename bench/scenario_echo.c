@@ -142,7 +142,7 @@ static int start(struct bench *b)
 			return -ENOMEM;
 		t->bench = b;
 		timer_init(&t->pause, on_pause);
-		t->client = client_new(b->ring, &b->client, &client_events, t);
+		t->client = client_new(b->ring, bench_login(b), &client_events, t);
 		if (!t->client)
 			return -ENOMEM;
 		b->live_count++;

@@ -184,7 +184,7 @@ static void begin(struct bench *b)
 
 	s->bench = b;
 	s->began_us = bench_now_us();
-	s->client = client_new(b->ring, &b->client, &client_events, s);
+	s->client = client_new(b->ring, bench_login(b), &client_events, s);
 	if (!s->client) {
 		bench_fail(b, "a connection", "out of memory, or an algorithm that libssh does not know");
 		bench_end(b);
