@@ -3,8 +3,8 @@
 
     bench/changes.py BEFORE.json AFTER.json
 
-For each measure that both have: ours after to ours before, each over its run's peer, so that a machine that was slower on that day
-cancels out; with a 95 % confidence interval by resampling the single runs. A change whose interval holds 1 is none.
+For each measure that both have: ours after to ours before, each over its run's peer where it has one, so that a machine that was slower
+on that day cancels out; with a 95 % confidence interval by resampling the single runs. A change whose interval holds 1 is none.
 """
 
 import json
@@ -26,8 +26,11 @@ def resampled(runs, rng):
 
 def change(before, after, rng):
     """Median ratio and the ends of its interval; None where a figure is 0."""
+    has_peer = before["peer_runs"] and after["peer_runs"]
+
     def once(pick):
-        parts = [pick(row[key]) for row in (after, before) for key in ("ours_runs", "peer_runs")]
+        parts = [pick(row["ours_runs"] if key == "ours" else row["peer_runs"]) if key == "ours" or has_peer else 1
+                 for row in (after, before) for key in ("ours", "peer")]
         if 0 in parts:
             return None
         return parts[0] / parts[1] / (parts[2] / parts[3])

@@ -206,25 +206,38 @@ void client_chan_eof(struct client_chan *ch)
 
 /* --- login --- */
 
+/* What the signature's algorithm hashes with; AUTO: it has no choice. */
+static enum ssh_digest_e digest_of(ssh_key key)
+{
+	switch (ssh_key_type(key)) {
+	case SSH_KEYTYPE_RSA:
+	case SSH_KEYTYPE_ECDSA_P521:
+		return SSH_DIGEST_SHA512;
+	case SSH_KEYTYPE_ECDSA_P384:
+		return SSH_DIGEST_SHA384;
+	case SSH_KEYTYPE_ECDSA_P256:
+		return SSH_DIGEST_SHA256;
+	default:
+		return SSH_DIGEST_AUTO;
+	}
+}
+
 /* Signed at once, without a probe: as few round trips as a client can do. */
 static void authenticate(struct client *c)
 {
 	ssh_session s = c->session;
 	ssh_key key = c->options->key;
-	enum ssh_digest_e digest = SSH_DIGEST_AUTO;
 	const char *algorithm = ssh_key_get_signature_algorithm(s, ssh_key_type(key));
 	ssh_string blob = NULL, signature = NULL;
 	bool is_good;
 
-	if (ssh_key_type(key) == SSH_KEYTYPE_RSA) {
+	if (ssh_key_type(key) == SSH_KEYTYPE_RSA)
 		algorithm = "rsa-sha2-512";
-		digest = SSH_DIGEST_SHA512;
-	}
 	is_good = algorithm && ssh_pki_export_pubkey_blob(key, &blob) == SSH_OK &&
 		  ssh_buffer_pack(s->out_buffer, "bsssbsS", SSH2_MSG_USERAUTH_REQUEST, c->options->user,
 				  "ssh-connection", "publickey", 1, algorithm, blob) == SSH_OK;
 	if (is_good)
-		signature = ssh_pki_do_sign(s, s->out_buffer, key, digest);
+		signature = ssh_pki_do_sign(s, s->out_buffer, key, digest_of(key));
 	is_good = signature && ssh_buffer_add_ssh_string(s->out_buffer, signature) == SSH_OK;
 	ssh_string_free(blob);
 	ssh_string_free(signature);

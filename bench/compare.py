@@ -9,7 +9,9 @@ elsewhere.
 
 What is counted: MB/s is the file's size over the client's whole life, login included.
 CPU is that of all processes of a server while the client lived and until its session's
-processes were gone, commands and login included. GB is 1e9 bytes.
+processes were gone, commands and login included. GB is 1e9 bytes. The list at the end says which
+goals (bench/goals.py) were met. --quick is the whole suite with small sizes, in minutes: it shows
+that all works, its figures are rough.
 
 Python's standard library only, 3.11 or newer; root is needed for sshd to log in and for
 cgroups, which count CPU exactly.
@@ -28,16 +30,23 @@ import sys
 import tempfile
 
 from meters import Cgroups
+import charts
 from report import Report
-from chart import svg
 from loads import LOADS, Loads
 from scenarios import SCENARIOS as COPIES, Altered, Bench as Copies
-from servers import CHECKOUT, Ringgate, Sshd, Trouble, say
+from servers import CHECKOUT, KEY_TYPES, Ringgate, Sshd, Trouble, make_identities, say
 
 
 SCENARIOS = {**COPIES, **LOADS}
 # Those that do not run unless they are named: ringbench measures the same better.
-SUPERSEDED = ("echo", "echo-load", "connect", "idle-memory")
+SUPERSEDED = ("echo", "echo-load", "connect", "idle-memory", "exec-down", "exec-up")
+CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes128-ctr")
+KEXES = ("curve25519-sha256", "mlkem768x25519-sha256", "ecdh-sha2-nistp256", "sntrup761x25519-sha512@openssh.com")
+# Minutes instead of hours.
+QUICK = {"repeat": 1, "ciphers": ",".join(CIPHERS[:1] + CIPHERS[2:3]), "size": 2**26, "memory_size": 2**28, "keystrokes": 300,
+         "logins": 60, "commands": 300, "parallel_size": 2**24, "distance_size": 2**25, "round_trips": [100], "files": 500,
+         "day_seconds": 4, "idle_sessions": 200, "idle_sshd_sessions": 40, "idle_bytes": 2**20, "rest": 6.0,
+         "kexes": ",".join(KEXES[:2])}
 
 
 class Bench(Copies, Loads):
@@ -73,19 +82,22 @@ def parse_arguments(argv):
     add("--port", type=int, default=0, help="the gateway's port (default: any free one)")
     add("--region-arg", metavar="ARG", action="append", default=[],
         help="one more argument for deploy/region.py; may be repeated (--region-arg=--set=K=V)")
+    add("--quick", action="store_true", help="small sizes and few repetitions, where nothing else is said")
     add("--repeat", metavar="N", type=int, default=5, help="repetitions; medians are shown (default 5)")
-    add("--ciphers", metavar="LIST", default="aes128-gcm@openssh.com",
-        help="for transfers, comma-separated (default aes128-gcm@openssh.com); other scenarios "
-             "take the first")
+    add("--ciphers", metavar="LIST", default=",".join(CIPHERS),
+        help=f"for transfers, comma-separated (default {', '.join(CIPHERS)}); other scenarios take the first")
     add("--size", type=size_of, default=size_of("1G"), help="of a transfer (default 1G)")
     add("--memory-size", type=size_of, default=size_of("4G"),
         help="of a transfer of transfer-memory (default 4G)")
     add("--data", metavar="DIR", help="folder for files (default: /dev/shm where there is room)")
     add("--keystrokes", type=int, default=2000, help="of one repetition (default 2000)")
     add("--key-pause", type=float, default=0.002, help="seconds between them (default 0.002)")
+    add("--kexes", metavar="LIST", default=",".join(KEXES), help=f"of logins (default {', '.join(KEXES)})")
+    add("--key-types", metavar="LIST", default=",".join(KEY_TYPES),
+        help=f"of the user, in logins (default {', '.join(KEY_TYPES)})")
     add("--connects", type=int, default=200, help="logins of one repetition (default 200)")
     add("--connect-parallel", type=int, default=8, help="at once, in the second part (default 8)")
-    add("--idle-sessions", type=int, default=1000, help="of idle-memory (default 1000)")
+    add("--idle-sessions", type=int, default=5000, help="of idle (default 5000)")
     add("--idle-sshd-sessions", type=int, default=200, help="the same for sshd (default 200)")
     add("--idle-bytes", type=size_of, default=size_of("10M"), help="each way (default 10M)")
     add("--idle-parallel", type=int, default=8, help="sessions that move at once (default 8)")
@@ -95,13 +107,25 @@ def parse_arguments(argv):
     add("--key-interval-ms", type=int, default=2, help="of keys, between keystrokes (default 2)")
     add("--parallel", type=int, default=20, help="downloads of parallel (default 20)")
     add("--parallel-size", type=size_of, default=size_of("1G"), help="of each of them (default 1G)")
+    add("--files", type=int, default=10000, help="of files (default 10000)")
+    add("--file-size", type=size_of, default=4096, help="of each of them (default 4K)")
+    add("--day-mix", metavar="S,C,B", default="50,4,2", help="of day: shells, commands, copies at once (default 50,4,2)")
+    add("--day-seconds", type=int, default=20, help="of day (default 20)")
+    add("--day-size", type=size_of, default=size_of("16M"), help="of a copy of day (default 16M)")
+    add("--day-key-interval-ms", type=int, default=150, help="of day, between a shell's keystrokes (default 150)")
+    add("--day-pause-ms", type=int, default=200, help="of day, after a command or a copy (default 200)")
     add("--distance-size", type=size_of, default=size_of("512M"), help="of distance (default 512M)")
     add("--round-trips", type=lambda text: [int(word) for word in text.split(",")], default=[50, 100, 150],
         metavar="LIST", help="of distance, in ms (default 50,100,150)")
     add("--rest", type=float, default=40, help="seconds before memory is read (default 40)")
     add("--json", metavar="FILE", help="write all runs there")
-    add("--out", metavar="DIR", help="write results.json, results.md and results.svg there")
+    add("--out", metavar="DIR", help="write results.json, results.md and charts (SVG) there")
+    if "--quick" in argv:
+        parser.set_defaults(**QUICK)
     options = parser.parse_args(argv)
+    options.kexes, options.key_types = options.kexes.split(","), options.key_types.split(",")
+    if not set(options.key_types) <= set(KEY_TYPES):
+        parser.error(f"--key-types: there are {', '.join(KEY_TYPES)}")
     options.ciphers = [name for name in options.ciphers.split(",") if name]
     options.scenarios = options.only.split(",") if options.only else [
         name for name in SCENARIOS if name not in SUPERSEDED]
@@ -126,6 +150,8 @@ def available_memory():
 def data_folder(options):
     """Files in memory, where a disk does not slow anybody; room for source and copies."""
     need = 3 * options.size + 2**20
+    if "parallel" in options.scenarios:
+        need += options.parallel_size
     if "transfer-memory" in options.scenarios:
         need += options.memory_size
     if options.data:
@@ -182,6 +208,7 @@ def run_scenario(bench, name):
         bench.report.fail(name, f"ALTERED: {error}")
     except (Trouble, OSError, subprocess.SubprocessError) as error:
         bench.report.fail(name, str(error))
+    say(f"{name} FAILED: {bench.report.failures[-1]['why']}")
     return False
 
 
@@ -203,7 +230,8 @@ def main(argv):
     serial = 0
     servers = []
 
-    identity = os.path.join(state, "id_ed25519")
+    identities = make_identities(state)
+    identity = identities["ed25519"]
 
     def new_sshd(name="sshd"):
         nonlocal serial
@@ -226,9 +254,8 @@ def main(argv):
     report = Report(options.ours if options.ours == "ringgate" else "sshd again", "sshd",
                     about_this_run(options, argv, cgroups, folder), note)
     try:
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bench",
-                        "-f", identity], check=True, timeout=60)
         bench = Bench(options, report, folder, new_ours, new_sshd)
+        bench.identities = identities
         ours_server, sshd_server = new_ours(), new_sshd()
         bench.ours, bench.sshd = ours_server.start(), sshd_server.start()
         for target in (bench.ours, bench.sshd):
@@ -275,7 +302,7 @@ def write_all(folder, report):
     os.makedirs(folder, exist_ok=True)
     found = report.as_json()
     for name, words in (("results.json", json.dumps(found, indent=1) + "\n"),
-                        ("results.md", report.markdown() + "\n"), ("results.svg", svg(found))):
+                        ("results.md", report.markdown() + "\n"), *charts.all_of(found)):
         with open(os.path.join(folder, name), "w", encoding="utf-8") as f:
             f.write(words)
     say(f"results are in {folder}")

@@ -25,15 +25,15 @@ def stat_fields(pid):
         return None
 
 
-def tree_of(root):
-    """root and its living descendants (zombies too: they still hold their CPU)."""
+def tree_of(*roots):
+    """They and their living descendants (zombies too: they still hold their CPU)."""
     children = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             fields = stat_fields(name)
             if fields:
                 children.setdefault(int(fields[1]), []).append(int(name))
-    found, todo = [], [root]
+    found, todo = [], list(roots)
     while todo:
         pid = todo.pop()
         found.append(pid)
@@ -136,20 +136,21 @@ class Cgroups:
 
 
 class Meter:
-    """One program and its descendants; moved into a cgroup when there is one."""
+    """Programs and their descendants; moved into a cgroup when there is one."""
 
     serial = 0
 
-    def __init__(self, name, pid, cgroups):
+    def __init__(self, name, roots, cgroups):
         self.name = name
-        self.pid = pid
+        self.roots = roots
+        self.pid = roots[0]
         self.group = None
         if cgroups.base is not None:
             Meter.serial += 1
             group = cgroups.make(f"{name}-{Meter.serial}")
             # A child made between the look and the move would stay outside: look again.
             for _ in range(3):
-                for member in tree_of(pid):
+                for member in self.tree():
                     try:
                         with open(f"{group}/cgroup.procs", "w", encoding="ascii") as f:
                             f.write(str(member))
@@ -159,7 +160,7 @@ class Meter:
 
     def pids(self):
         if self.group is None:
-            return tree_of(self.pid)
+            return self.tree()
         try:
             with open(f"{self.group}/cgroup.procs", encoding="ascii") as f:
                 return [int(line) for line in f]
@@ -175,11 +176,14 @@ class Meter:
 
     def cpu_by_tree(self):
         total = 0
-        for pid in tree_of(self.pid):
+        for pid in self.tree():
             fields = stat_fields(pid)
             if fields:
                 total += sum(int(word) for word in fields[11:15])
         return total * TICK_S
+
+    def tree(self):
+        return tree_of(*self.roots)
 
     def cpu(self):
         return self.cpu_by_tree() if self.group is None else self.cpu_by_cgroup()

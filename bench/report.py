@@ -1,18 +1,19 @@
-"""bench/report.py - rows of medians, as a Markdown table and as JSON."""
+"""bench/report.py - rows of medians, as a Markdown table and as JSON; several results made one.
 
+    bench/report.py RESULT.json...      one table of all their runs: pieces of one measurement, taken one after the other
+"""
+
+import json
 import statistics
+import sys
 
-from servers import say
+import goals
 
 OTHER_WORK_SHARE = 0.10  # Of the machine's CPU time; above it a note is printed.
 
-# The transfers and the cipher for which the project has set itself goals.
-GOAL_SCENARIOS = ("scp-up", "scp-down", "sftp-up", "sftp-down")
-GOAL_CIPHER = "aes128-gcm@openssh.com"
-
 
 class Report:
-    def __init__(self, ours, peer, about, note):
+    def __init__(self, ours, peer, about, note=None):
         self.ours = ours
         self.peer = peer
         self.about = about
@@ -23,27 +24,27 @@ class Report:
         self.other_cpu = 0.0
         self.machine_cpu = 0.0
 
-    def has_goals(self, scenario, cipher):
-        return scenario in GOAL_SCENARIOS and cipher == GOAL_CIPHER
-
-    def add(self, scenario, setting, measure, ours, peer, digits=2, goal=None, raw=None, note=None):
-        """ours and peer: a figure of each repetition. goal: (ratio or value, sign, limit)."""
-        row = {"scenario": scenario, "setting": setting, "measure": measure,
-               "ours": statistics.median(ours), "peer": statistics.median(peer),
-               "ours_runs": ours, "peer_runs": peer, "digits": digits, "note": note}
+    def add(self, scenario, setting, measure, ours, peer, digits=2, raw=None, note=None):
+        """ours and peer: a figure of each repetition; peer may have none. Such a row again: more runs of it."""
+        for row in self.rows:
+            if (row["scenario"], row["setting"], row["measure"]) == (scenario, setting, measure):
+                row["ours_runs"] = row["ours_runs"] + ours
+                row["peer_runs"] = row["peer_runs"] + (peer or [])
+                break
+        else:
+            row = {"scenario": scenario, "setting": setting, "measure": measure, "ours_runs": ours,
+                   "peer_runs": peer or [], "digits": digits, "note": note}
+            self.rows.append(row)
+        row["ours"] = statistics.median(row["ours_runs"])
+        row["peer"] = statistics.median(row["peer_runs"]) if row["peer_runs"] else None
         row["ratio"] = row["ours"] / row["peer"] if row["peer"] else None
+        goal = goals.goal_of(row)
         if goal is not None and self.ours == "ringgate":
-            kind, sign, limit = goal
-            value = row["ratio"] if kind == "ratio" else row["ours"]
-            row["goal"] = f"{sign} {limit:g}{' ×' if kind == 'ratio' else ''}"
-            row["is_met"] = value is not None and {
-                ">=": value >= limit, "<=": value <= limit, "<": value < limit}[sign]
+            row["goal"], row["is_met"] = goal.words(), goal.is_met(row)
         if raw is not None:
             row["raw"] = raw
-        self.rows.append(row)
 
     def fail(self, scenario, why):
-        say(f"{scenario} FAILED: {why}")
         self.failures.append({"scenario": scenario, "why": why})
 
     def agreed(self, name, what):
@@ -69,7 +70,7 @@ class Report:
         about = self.about
         text = [f"{about['date']} · {about['cpu']} · kernel {about['kernel']} · {about['openssh']} · "
                 f"commit {about['commit']} · files {about['files']} · CPU by {about['cpu_by']}",
-                "", f"`{about['command']}`", ""]
+                "", *(f"`{command}`" for command in about["command"].splitlines()), ""]
         for name, found in self.agreements.items():
             text.append(f"{name}: {found.get('server')}, {found.get('algorithm')}, "
                         f"{found.get('host key algorithm')}, {found.get('server->client cipher')}")
@@ -78,22 +79,62 @@ class Report:
         last = None
         for row in self.rows:
             here = (row["scenario"], row["setting"])
-            shown = here if here != last else ("", "")
+            text.append(self.line(row, here if here != last else ("", "")))
             last = here
-            digits = row["digits"]
-            ratio = "–" if row["ratio"] is None else f"{row['ratio']:.2f}"
-            goal = f"{row['goal']} {'met' if row['is_met'] else '**missed**'}" if "goal" in row else ""
-            text.append(f"| {shown[0]} | {shown[1].removesuffix('@openssh.com')} | {row['measure']} | "
-                        f"{row['ours']:.{digits}f} | {row['peer']:.{digits}f} | {ratio} | {goal} |")
         for failure in self.failures:
             text.append(f"| {failure['scenario']} | | **failed** | {failure['why']} | | | |")
         row_notes = {row["note"] for row in self.rows if row["note"]}
         text += ["", *(f"Note: {note}." for note in self.all_notes() + sorted(row_notes))]
+        if self.ours == "ringgate":
+            text += ["", "Goals:", "", *goals.as_lines(self.rows)]
         return "\n".join(text).rstrip()
 
+    @staticmethod
+    def line(row, shown):
+        digits = row["digits"]
+        ratio = "–" if row["ratio"] is None else f"{row['ratio']:.2f}"
+        peer = "–" if row["peer"] is None else f"{row['peer']:.{digits}f}"
+        goal = f"{row['goal']} {'met' if row['is_met'] else '**missed**'}" if "goal" in row else ""
+        return (f"| {shown[0]} | {shown[1].removesuffix('@openssh.com')} | {row['measure']} | "
+                f"{row['ours']:.{digits}f} | {peer} | {ratio} | {goal} |")
+
     def as_json(self):
-        return {"about": self.about, "agreed": self.agreements, "notes": self.all_notes(),
-                "other_cpu_s": self.other_cpu, "machine_cpu_s": self.machine_cpu,
-                "failures": self.failures,
-                "rows": [{key: value for key, value in row.items() if key != "digits"}
-                         for row in self.rows]}
+        return {"ours": self.ours, "peer": self.peer, "about": self.about, "agreed": self.agreements,
+                "notes": self.notes, "other_cpu_s": self.other_cpu, "machine_cpu_s": self.machine_cpu,
+                "failures": self.failures, "rows": self.rows,
+                "goals": [{"what": goal.what, "goal": goal.words(), "verdict": verdict}
+                          for goal, verdict, _ in goals.verdicts(self.rows)] if self.ours == "ringgate" else []}
+
+
+def merged(results):
+    """One report of several runs' JSON; they must be of one commit, cipher and machine to mean anything."""
+    first = results[0]
+    report = Report(first["ours"], first["peer"], dict(first["about"]))
+    report.agreements = first["agreed"]
+    report.about["command"] = "\n".join(dict.fromkeys(found["about"]["command"] for found in results))
+    if len({found["about"]["commit"] for found in results}) > 1:
+        report.notes.append("the runs are of different commits")
+    for found in results:
+        report.see_other_cpu(found["other_cpu_s"], found["machine_cpu_s"])
+        report.failures += found["failures"]
+        report.notes += [note for note in found["notes"] if note not in report.notes]
+        for row in found["rows"]:
+            report.add(row["scenario"], row["setting"], row["measure"], row["ours_runs"], row["peer_runs"],
+                       row["digits"], note=row["note"])
+    return report
+
+
+def main(argv):
+    if not argv or argv[0] in ("-h", "--help"):
+        print(__doc__.strip(), file=sys.stderr)
+        return 2
+    found = []
+    for path in argv:
+        with open(path, encoding="utf-8") as f:
+            found.append(json.load(f))
+    print(merged(found).markdown())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -20,6 +20,7 @@ from meters import Meter
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 REGION = os.path.join(CHECKOUT, "deploy", "region.py")
 
+KEY_TYPES = ("ed25519", "ecdsa", "rsa")
 START_S = 30
 STOP_S = 20
 REST_S = 10             # for session processes to be gone after their client
@@ -55,6 +56,21 @@ def end_process(process, seconds=STOP_S):
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def make_identities(folder):
+    """A key of each type, all of them authorized: {type: file}."""
+    found = {kind: os.path.join(folder, f"id_{kind}") for kind in KEY_TYPES}
+    with open(authorized_keys_of(found["ed25519"]), "w", encoding="ascii") as authorized:
+        for kind, path in found.items():
+            subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "bench", "-f", path], check=True, timeout=60)
+            with open(path + ".pub", encoding="ascii") as f:
+                authorized.write(f.read())
+    return found
+
+
+def authorized_keys_of(identity):
+    return os.path.join(os.path.dirname(identity), "authorized_keys")
 
 
 def tail_of(path, lines=15):
@@ -98,7 +114,9 @@ class Target:
         self.host = host
         self.port = port
         self.user = user
+        self.users = [user]  # All of them are as good: sandboxes.
         self.identity = identity
+        self.status = None   # The command that tells a gateway's counters.
         self.meters = []
         self.programs = {}  # Of each meter: whose memory counts, commands of users do not.
         self.at_rest = {}
@@ -129,6 +147,16 @@ class Target:
 
     def remote(self, path):
         return f"{self.user}@{self.host}:{path}"
+
+    def counters(self):
+        """What the gateway's workers have done so far; empty for a server that does not tell."""
+        if self.status is None:
+            return {}
+        done = subprocess.run(self.status, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30,
+                              check=False)
+        if done.returncode != 0:
+            raise Trouble(f"ringgate status: {done.stderr.strip()}")
+        return json.loads(done.stdout)["workers"]
 
     def warm_up(self):
         """One login; then what is there without sessions is remembered."""
@@ -195,7 +223,7 @@ class Sshd:
         host_key = os.path.join(self.folder, "host_key")
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bench",
                         "-f", host_key], check=True, timeout=60)
-        shutil.copy(self.identity + ".pub", os.path.join(self.folder, "authorized_keys"))
+        shutil.copy(authorized_keys_of(self.identity), os.path.join(self.folder, "authorized_keys"))
         log = os.path.join(self.folder, "log")
         for _ in range(5):
             port = free_port()
@@ -219,7 +247,7 @@ class Sshd:
             f.write(f"[127.0.0.1]:{port} {key}\n")
         user = "root" if os.geteuid() == 0 else os.environ.get("USER", "nobody")
         target = Target(self.name, "127.0.0.1", port, user, self.identity, known_hosts)
-        target.meters = [Meter("sshd", self.process.pid, self.cgroups)]
+        target.meters = [Meter("sshd", [self.process.pid], self.cgroups)]
         target.programs = {"sshd": ("sshd", "sshd-session", "sftp-server")}
         target.warm_up()
         return target
@@ -245,7 +273,7 @@ class Sshd:
 class Ringgate:
     """A gateway with one sandbox, by deploy/region.py."""
 
-    def __init__(self, folder, identity, cgroups, bin_dir, port, region_args):
+    def __init__(self, folder, identity, cgroups, bin_dir, port, region_args, sandboxes=1):
         self.name = "ringgate"
         self.folder = folder
         self.identity = identity
@@ -253,6 +281,7 @@ class Ringgate:
         self.bin_dir = bin_dir
         self.port = port
         self.region_args = region_args
+        self.sandboxes = sandboxes
         self.process = None
 
     def start(self):
@@ -260,8 +289,8 @@ class Ringgate:
         region_json = os.path.join(self.folder, "region.json")
         self.process = start_server(
             [sys.executable, REGION, "--bin", self.bin_dir, "--dir", self.folder,
-             "--port", str(self.port), "--sandboxes", "1", "--static",
-             "--authorized-key", self.identity + ".pub", *self.region_args], log)
+             "--port", str(self.port), "--sandboxes", str(self.sandboxes), "--static",
+             "--authorized-key", authorized_keys_of(self.identity), *self.region_args], log)
         try:
             wait_for(lambda: self.process.poll() is not None or os.path.exists(region_json),
                      START_S, "region.json")
@@ -272,12 +301,14 @@ class Ringgate:
             raise Trouble(f"deploy/region.py ended: {tail_of(log)}")
         with open(region_json, encoding="utf-8") as f:
             region = json.load(f)
-        box = region["sandboxes"][0]["id"]
-        target = Target(self.name, region["ssh"]["host"], region["ssh"]["port"], box,
+        boxes = [box["id"] for box in region["sandboxes"]]
+        target = Target(self.name, region["ssh"]["host"], region["ssh"]["port"], boxes[0],
                         self.identity, region["known_hosts"])
-        target.meters = [Meter("gateway", region["pids"]["gateway"], self.cgroups),
-                         Meter("procd", region["pids"]["procd"][box], self.cgroups)]
+        target.users = boxes
+        target.meters = [Meter("gateway", [region["pids"]["gateway"]], self.cgroups),
+                         Meter("procd", [region["pids"]["procd"][box] for box in boxes], self.cgroups)]
         target.programs = {"gateway": ("ringgate",), "procd": ("procd",)}
+        target.status = [os.path.join(self.bin_dir, "ringgate"), "status", "--json", "--config", region["config"]]
         target.warm_up()
         return target
 

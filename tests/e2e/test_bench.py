@@ -1,10 +1,16 @@
 """ringbench against a region: what it counts is what happened, and what fails is said."""
+import hashlib
 import json
 import os
 import shutil
 import subprocess
+import sys
+import types
 
 import pytest
+
+
+BENCH = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "bench")
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +113,7 @@ def test_several_users_and_keys_take_turns(ringbench, region, work):
     os.mkdir(keys)
     for name in ("a", "b"):
         shutil.copy(region.identity, os.path.join(keys, name))
-    done, result = run(ringbench, region, "connect", "--count", "4", "--host-key", "rsa-sha2-512", "--identity",
+    done, result = run(ringbench, region, "connect", "--count", "4", "--kex", "ecdh-sha2-nistp256", "--host-key", "rsa-sha2-512", "--identity",
                        keys)
     assert done.returncode == 0 and result["done"] == 4, done.stderr
 
@@ -160,6 +166,127 @@ def test_a_denied_login_is_a_failure(ringbench, region):
     done, _ = run(ringbench, region, "connect", "--count", "1", user="rs-nobody")
     assert done.returncode == 1
     assert "denied" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["ecdsa", "rsa"])
+def test_key_types(ringbench, new_region, scratch, kind):
+    """The signature of each type is accepted: it is the login that a rate is taken of."""
+    key = str(scratch / f"bench-{kind}")
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", key], check=True, timeout=60)
+    other = new_region("--authorized-key", key + ".pub", "--sandboxes", "1")
+    done, result = run(ringbench, other, "connect", "--count", "3", "--identity", key)
+    assert done.returncode == 0 and result["done"] == 3, done.stderr
+
+
+# --- bench/compare.py and its reports ---
+
+def compare(request, *more):
+    argv = [sys.executable, os.path.join(BENCH, "compare.py"), "--bin",
+            os.path.abspath(request.config.getoption("--bin")), "--repeat", "1", *more]
+    return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="sshd lets nobody log in unless root started it")
+@pytest.mark.skipif(not os.path.exists("/usr/sbin/sshd"), reason="no sshd on this machine to measure beside")
+def test_compare(request, ringbench, tmp_path):
+    """Each scenario that ringbench drives, once and small: all moves and is compared, and rows of both come out."""
+    done = compare(request, "--only", "logins,commands,streams,scp-up,parallel,files,distance,day,idle", "--out", str(tmp_path),
+                   "--size", "300001", "--logins", "4", "--kexes", "curve25519-sha256", "--commands", "10", "--ciphers",
+                   "aes128-gcm@openssh.com", "--parallel", "2", "--parallel-size", "200K", "--files", "30",
+                   "--file-size", "100", "--distance-size", "100K", "--round-trips", "4", "--day-mix", "2,1,1",
+                   "--day-seconds", "1", "--day-size", "100K", "--day-key-interval-ms", "10", "--idle-sessions", "4",
+                   "--idle-sshd-sessions", "2", "--idle-bytes", "50K", "--rest", "0.4")
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads((tmp_path / "results.json").read_text())
+    rows = {(row["scenario"], row["setting"], row["measure"]): row for row in found["rows"]}
+    cipher = "aes128-gcm@openssh.com"
+    for key in (("logins", "curve25519-sha256, rsa key", "a second"), ("commands", "over one connection", "a second"),
+                ("stream up", cipher, "MB/s"), ("stream down", cipher, "CPU s/GB, procd"), ("scp-up", cipher, "MB/s"),
+                ("2 downloads at once", "0 MiB each", "fastest's time to slowest's"),
+                ("files down, sftp -r", "30 of 100 bytes", "files a second"), ("distance, scp down", "4 ms round trip", "MB/s"),
+                ("day", "2 shells, 1 of commands, 1 of copies", "echo p99 ms"), ("idle", "4 sessions", "RSS in KB a session, gateway")):
+        assert rows[key]["ours"] > 0 and rows[key]["peer"] > 0, rows[key]
+    counted = rows["stream down", cipher, "bytes copied a byte, gateway"]
+    assert 0.9 < counted["ours"] < 10 and counted["peer"] is None
+    assert rows["stream down", cipher, "system calls a GB, gateway"]["ours"] > 0
+    assert {goal["verdict"] for goal in found["goals"]} <= {"met", "missed", "not measured"}
+    assert "Goals:" in done.stdout and "gateway CPU a GB, scp and exec stream, aes128-gcm" in done.stdout
+    for name in ("results.svg", "latencies.svg", "distance.svg"):
+        assert (tmp_path / name).read_text().startswith("<svg")
+
+
+def test_compare_finds_altered_files(monkeypatch, tmp_path):
+    """What arrived is compared with what was sent, by size and by content."""
+    monkeypatch.syspath_prepend(BENCH)
+    from compare import Bench
+    from scenarios import Altered, sha256_of
+    bench = Bench(types.SimpleNamespace(size=1000), None, str(tmp_path), None, None)
+    source = bench.source(1000)
+    arrived = tmp_path / "arrived"
+    shutil.copy(source, arrived)
+    bench.check(str(arrived), source, "a copy")
+    arrived.write_bytes(arrived.read_bytes()[:-1] + b"?")
+    assert sha256_of(arrived) != bench.hashes[source]
+    with pytest.raises(Altered, match="SHA-256 differs"):
+        bench.check(str(arrived), source, "a copy")
+    os.truncate(arrived, 999)
+    with pytest.raises(Altered, match="999 bytes"):
+        bench.check(str(arrived), source, "a copy")
+    bench.hashes[bench.path("pattern-6")] = hashlib.sha256(b"abcdef").hexdigest()
+    storm = tmp_path / "storm"
+    storm.mkdir()
+    for i, words in enumerate((b"ab", b"cd", b"ef")):
+        (storm / str(i)).write_bytes(words)
+    bench.check_storm(str(storm), 3, 2, "files")
+    (storm / "1").write_bytes(b"ef")
+    with pytest.raises(Altered):
+        bench.check_storm(str(storm), 3, 2, "files")
+
+
+ABOUT = {"date": "2026-01-01T00:00:00", "cpu": "2", "kernel": "6", "openssh": "9", "commit": "abc", "files": "in memory",
+         "cpu_by": "cgroup v2", "command": "compare.py"}
+AES = "aes128-gcm@openssh.com"
+
+
+def small_report(monkeypatch, rate, calls):
+    monkeypatch.syspath_prepend(BENCH)
+    from report import Report
+    report = Report("ringgate", "sshd", dict(ABOUT))
+    report.add("scp-up", AES, "MB/s", [rate] * 5, [100.0] * 5, digits=0)
+    report.add("scp-up", AES, "system calls a GB, gateway", [calls] * 5, None, digits=0)
+    report.add("keys", "at rest", "p99 ms", [2.0, 1.0, 3.0], [1.0, 1.0, 1.0])
+    return report
+
+
+def test_goals(monkeypatch):
+    text = small_report(monkeypatch, 120.0, 5.0).markdown()
+    assert "| scp-up | aes128-gcm | MB/s | 120 | 100 | 1.20 | >= 1.1 × met |" in text
+    assert "| 2.00 | 1.00 | 2.00 | <= 1.3 × **missed** |" in text
+    assert "- met          MB/s of one scp, up and down" in text
+    assert "- missed       echo p99 at rest" in text and "    - keys at rest: 2.00 ×" in text
+    assert "- not measured exec a second over one connection" in text
+    assert "- missed       MB/s of one scp, up and down" in small_report(monkeypatch, 109.0, 5.0).markdown()
+
+
+def test_pieces_become_one_report(monkeypatch):
+    pieces = [json.loads(json.dumps(small_report(monkeypatch, rate, 5.0).as_json())) for rate in (100.0, 130.0, 140.0)]
+    from report import merged
+    report = merged(pieces)
+    row = report.rows[0]
+    assert len(row["ours_runs"]) == 15 and len(row["peer_runs"]) == 15
+    assert row["ours"] == 130.0 and row["is_met"]
+    assert "| scp-up | aes128-gcm | MB/s | 130 | 100 | 1.30 | >= 1.1 × met |" in report.markdown()
+
+
+def test_changes_between_two_results(monkeypatch, tmp_path):
+    for name, rate, calls in (("before", 100.0, 50.0), ("after", 150.0, 40.0)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(small_report(monkeypatch, rate, calls).as_json()))
+    done = subprocess.run([sys.executable, os.path.join(BENCH, "changes.py"), str(tmp_path / "before.json"),
+                           str(tmp_path / "after.json")], capture_output=True, text=True, timeout=60, check=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("| ") and "scenario" not in line]
+    assert "1.50 × | 1.50 to 1.50 | up |" in lines[0]
+    assert "0.80 × | 0.80 to 0.80 | down |" in lines[1]
+    assert "none shown" in lines[2]
 
 
 @pytest.mark.parametrize("argv,words", [
