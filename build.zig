@@ -10,7 +10,7 @@ const Options = third.Options;
 
 /// The files of ssh/ that may see libssh's internal headers (`#include "config.h"` first). They are read again
 /// at each libssh update. ssh/libssh_socket.c is not among them: it is built into libssh in place of its socket.c.
-const libssh_internal = [_][]const u8{ "ssh/auth.c", "ssh/chan.c", "ssh/chan_ask.c", "ssh/conn.c", "ssh/global.c", "ssh/kex_forget.c", "ssh/packet_out.c", "ssh/rotation.c", "ssh/server.c", "bench/client.c" };
+const libssh_internal = [_][]const u8{ "ssh/auth.c", "ssh/chan.c", "ssh/chan_ask.c", "ssh/conn.c", "ssh/global.c", "ssh/host_certificate.c", "ssh/kex_forget.c", "ssh/packet_out.c", "ssh/rotation.c", "ssh/server.c", "bench/client.c" };
 
 const libssh_socket = "ssh/libssh_socket.c";
 

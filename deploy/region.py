@@ -526,6 +526,8 @@ class Region:
         keys = []
         for name in sorted(os.listdir(folder)):
             path = os.path.join(folder, name)
+            if name.endswith("-cert.pub"):
+                continue
             if name.endswith(".pub"):
                 keys.append(read_line(path))
             elif not os.path.exists(path + ".pub"):

@@ -184,6 +184,22 @@ int host_keys_ensure(const char *dir, char ret_error[ERROR_BYTES])
 	return rc;
 }
 
+/* Of the key that was found last. */
+static int find_certificate(struct host_key_files *f, char ret_error[ERROR_BYTES])
+{
+	struct conn_host_key *key = &f->keys[f->count - 1];
+	char *path = f->certificate_paths[f->count - 1];
+	size_t size = sizeof(f->certificate_paths[0]);
+
+	if (snprintf(path, size, "%s-cert.pub", key->path) >= (int)size)
+		return fail(ret_error, -ENAMETOOLONG, "host_key_dir: the path is too long");
+	if (access(path, R_OK) == 0)
+		key->certificate_path = path;
+	else if (errno != ENOENT)
+		return fail(ret_error, -errno, "%s: %s", path, strerror(errno));
+	return 0;
+}
+
 /* One file, if it is there. */
 static int find_one(struct host_key_files *f, const char *dir, const char *type, const char *suffix,
 		    char ret_error[ERROR_BYTES])
@@ -202,7 +218,7 @@ static int find_one(struct host_key_files *f, const char *dir, const char *type,
 	if (rc < 0)
 		return rc;
 	f->keys[f->count++] = (struct conn_host_key){.type = type, .path = path, .is_active = !suffix[0]};
-	return 0;
+	return suffix[0] ? 0 : find_certificate(f, ret_error);
 }
 
 int host_keys_find(const char *dir, struct host_key_files *ret_files, char ret_error[ERROR_BYTES])

@@ -2,7 +2,8 @@
  * gateway/host_keys.h - the files of the gateway's host keys.
  *
  * DIR/ssh_host_TYPE_key, mode 0600, in OpenSSH's format, and DIR/ssh_host_TYPE_key.pub beside it; TYPE is ed25519, ecdsa, rsa.
- * Where they are there, DIR/ssh_host_TYPE_key.next and .old hold keys that clients are only told of.
+ * Where they are there, DIR/ssh_host_TYPE_key.next and .old hold keys that clients are only told of, and
+ * DIR/ssh_host_TYPE_key-cert.pub the key's certificate.
  */
 #ifndef GATEWAY_HOST_KEYS_H
 #define GATEWAY_HOST_KEYS_H
@@ -28,6 +29,7 @@ struct host_key_files {
 	struct conn_host_key keys[HOST_KEYS_MAX]; /* the active ones first */
 	uint32_t count;
 	char paths[HOST_KEYS_MAX][CONFIG_PATH_MAX + 64];
+	char certificate_paths[HOST_KEYS_MAX][CONFIG_PATH_MAX + 64];
 };
 
 /* The files that are there, of which nobody else may read one. 0, or negative errno with a sentence. */

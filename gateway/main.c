@@ -201,27 +201,54 @@ static int make_conn_server(const struct config *c, struct conn_server **ret_ser
 	return rc;
 }
 
+/* NULL, or why a key's certificate is not offered now. */
+static const char *certificate_fault(const struct conn_host_key_told *k)
+{
+	uint64_t now_s = (uint64_t)time(NULL);
+
+	if (!k->has_certificate)
+		return NULL;
+	return now_s < k->valid_from_s ? "not valid yet" : now_s >= k->valid_until_s ? "expired" : NULL;
+}
+
 /* What is to be made at start is not there yet; else it must be good. */
 static int check_host_keys(const struct config *c, char error[512])
 {
 	struct conn_server *made = NULL;
+	struct conn_host_key_told k;
 	char path[CONFIG_PATH_MAX + 64];
 	int rc;
 
 	if (host_key_path(c->host_key_dir, "ed25519", path, sizeof(path)) < 0 || access(path, F_OK) < 0)
 		return 0;
 	rc = make_conn_server(c, &made, error);
+	for (uint32_t i = 0; rc == 0 && conn_server_host_key(made, i, &k); i++) {
+		const char *fault = certificate_fault(&k);
+
+		if (fault) {
+			snprintf(error, 512, "%.300s/ssh_host_%s_key-cert.pub: the certificate is %s", c->host_key_dir,
+				 k.type, fault);
+			rc = -EINVAL;
+		}
+	}
 	conn_server_free(made);
 	return rc;
 }
 
+/* Not a reason to stay away: who knows the key itself gets in. */
 static void log_host_keys(const struct conn_server *s)
 {
 	struct conn_host_key_told k;
 
-	for (uint32_t i = 0; conn_server_host_key(s, i, &k); i++)
+	for (uint32_t i = 0; conn_server_host_key(s, i, &k); i++) {
+		const char *fault = certificate_fault(&k);
+
 		log_event(LOG_INFO, "host_key", LOG_STR("type", k.type), LOG_STR("fingerprint", k.fingerprint),
 			  LOG_STR("use", k.is_active ? "active" : "told"));
+		if (k.has_certificate)
+			log_event(fault ? LOG_WARN : LOG_INFO, "host_certificate", LOG_STR("type", k.type),
+				  LOG_STR("state", fault ? fault : "valid"));
+	}
 }
 
 /* Thousands of sockets: as many descriptors as the system lets us have. */

@@ -15,6 +15,7 @@
 
 #include "libssh/buffer.h"
 #include "libssh/crypto.h"
+#include "libssh/dh.h"
 #include "libssh/packet.h"
 #include "libssh/pki.h"
 #include "libssh/priv.h"
@@ -131,20 +132,16 @@ static ssh_key key_import(const struct request *r, const char **ret_why)
 	return key;
 }
 
-/* The host key named in a hostbound request must be the one that this connection was made with. */
+/* The host key named in a hostbound request must be the one that this connection was made with: its certificate, if that was sent. */
 static bool host_key_matches(struct conn *c, struct bytes named)
 {
-	ssh_key key = NULL;
 	ssh_string blob = NULL;
-	bool same = false;
+	bool same;
 
-	if (ssh_get_server_publickey(c->session, &key) != SSH_OK)
+	if (ssh_dh_get_current_server_publickey_blob(c->session, &blob) != SSH_OK || !blob)
 		return false;
-	if (ssh_pki_export_pubkey_blob(key, &blob) == SSH_OK) {
-		same = ssh_string_len(blob) == named.n && memcmp(ssh_string_data(blob), named.p, named.n) == 0;
-		ssh_string_free(blob);
-	}
-	ssh_key_free(key);
+	same = ssh_string_len(blob) == named.n && memcmp(ssh_string_data(blob), named.p, named.n) == 0;
+	ssh_string_free(blob);
 	return same;
 }
 

@@ -62,14 +62,16 @@ static int session_options(struct conn *c)
 {
 	ssh_session s = c->session;
 	const struct conn_server *o = c->server;
+	char offered[OFFERED_MAX];
 	bool process_config = false;
 	int zero = 0;
 
 	s->server = 1;
 	ssh_set_blocking(s, 0);
+	server_offered(o, offered);
 	if (ssh_options_set(s, SSH_OPTIONS_PROCESS_CONFIG, &process_config) != SSH_OK ||
 	    ssh_options_set(s, SSH_OPTIONS_KEY_EXCHANGE, o->kex) != SSH_OK ||
-	    ssh_options_set(s, SSH_OPTIONS_HOSTKEYS, o->host_key_algorithms) != SSH_OK ||
+	    ssh_options_set(s, SSH_OPTIONS_HOSTKEYS, offered) != SSH_OK ||
 	    ssh_options_set(s, SSH_OPTIONS_CIPHERS_C_S, o->ciphers) != SSH_OK ||
 	    ssh_options_set(s, SSH_OPTIONS_CIPHERS_S_C, o->ciphers) != SSH_OK ||
 	    ssh_options_set(s, SSH_OPTIONS_HMAC_C_S, o->macs) != SSH_OK ||

@@ -34,6 +34,8 @@ struct conn_host_key {
 	const char *path;
 	/* It is what the gateway is known by, one of a type. Else clients only learn it: it is to be that, or was. */
 	bool is_active;
+	/* Of an active one: its certificate as a host, made by `ssh-keygen -s`; NULL: it has none. Offered while it is valid. */
+	const char *certificate_path;
 };
 
 struct conn_server_options {
@@ -55,7 +57,8 @@ void conn_server_free(struct conn_server *s);
 /* For the log and known_hosts; false behind the last. */
 struct conn_host_key_told {
 	const char *type, *fingerprint; /* "SHA256:…" */
-	bool is_active;
+	bool is_active, has_certificate;
+	uint64_t valid_from_s, valid_until_s; /* of the certificate, since 1970; until: not any more */
 };
 bool conn_server_host_key(const struct conn_server *s, uint32_t index, struct conn_host_key_told *ret_told);
 

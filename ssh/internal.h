@@ -21,8 +21,10 @@ struct server_key {
 	ssh_key key; /* private; shared, never written */
 	enum host_key_type type;
 	bool is_active;
-	ssh_string blob; /* public */
+	ssh_string blob; /* public; without a certificate */
 	char *fingerprint;
+	bool has_certificate; /* beside `key`, as libssh has it */
+	uint64_t valid_from_s, valid_until_s;
 };
 
 struct conn_server {
@@ -112,6 +114,12 @@ struct conn {
 
 /* Of users and of hosts. */
 #define RSA_BITS_MIN 2048
+
+/* The host key algorithms of a connection that begins now, those of certificates that are valid among them. */
+#define OFFERED_MAX 1024
+void server_offered(const struct conn_server *s, char ret_list[OFFERED_MAX]);
+/* host_certificate.c: reads it and puts it beside the key. 0, or -EINVAL with a sentence. */
+int host_certificate_load(struct server_key *k, const char *path, char ret_error[256]);
 
 /* RFC 4254 section 5.2: the only extended data that there is. */
 #define CHAN_STDERR 1

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static const struct {
 	const char *name;
@@ -71,7 +72,9 @@ static int key_load(struct conn_server *s, const struct conn_host_key *file, cha
 		ASSERT(!s->active[k->type]);
 		s->active[k->type] = k->key;
 	}
-	return fingerprint_make(k);
+	if (fingerprint_make(k) < 0)
+		return -ENOMEM;
+	return file->certificate_path ? host_certificate_load(k, file->certificate_path, ret_error) : 0;
 }
 
 static void key_unload(struct server_key *k)
@@ -182,6 +185,29 @@ void conn_server_free(struct conn_server *s)
 	ssh_finalize();
 }
 
+static bool has_valid_certificate(const struct server_key *k, uint64_t now_s)
+{
+	return k->has_certificate && now_s >= k->valid_from_s && now_s < k->valid_until_s;
+}
+
+void server_offered(const struct conn_server *s, char ret_list[OFFERED_MAX])
+{
+	uint64_t now_s = (uint64_t)time(NULL);
+	size_t n = 0;
+
+	for (uint32_t i = 0; i < s->key_count; i++) {
+		const struct server_key *k = &s->keys[i];
+
+		for (size_t a = 0; a < ARRAY_LEN(types[0].algorithms) && has_valid_certificate(k, now_s); a++) {
+			const char *name = types[k->type].algorithms[a];
+
+			if (name && match_group(s->host_key_algorithms, name))
+				n += (size_t)sprintf(ret_list + n, "%s-cert-v01@openssh.com,", name);
+		}
+	}
+	snprintf(ret_list + n, OFFERED_MAX - n, "%s", s->host_key_algorithms);
+}
+
 bool conn_server_host_key(const struct conn_server *s, uint32_t index, struct conn_host_key_told *ret_told)
 {
 	const struct server_key *k;
@@ -193,6 +219,9 @@ bool conn_server_host_key(const struct conn_server *s, uint32_t index, struct co
 		.type = types[k->type].name,
 		.fingerprint = k->fingerprint,
 		.is_active = k->is_active,
+		.has_certificate = k->has_certificate,
+		.valid_from_s = k->valid_from_s,
+		.valid_until_s = k->valid_until_s,
 	};
 	return true;
 }
