@@ -94,7 +94,7 @@ def parse_arguments(argv):
     add("--key-pause", type=float, default=0.002, help="seconds between them (default 0.002)")
     add("--kexes", metavar="LIST", default=",".join(KEXES), help=f"of logins (default {', '.join(KEXES)})")
     add("--key-types", metavar="LIST", default=",".join(KEY_TYPES),
-        help=f"of the user, in logins (default {', '.join(KEY_TYPES)})")
+        help=f"of user and host, in logins (default {', '.join(KEY_TYPES)})")
     add("--connects", type=int, default=200, help="logins of one repetition (default 200)")
     add("--connect-parallel", type=int, default=8, help="at once, in the second part (default 8)")
     add("--idle-sessions", type=int, default=5000, help="of idle (default 5000)")

@@ -21,6 +21,7 @@ CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 REGION = os.path.join(CHECKOUT, "deploy", "region.py")
 
 KEY_TYPES = ("ed25519", "ecdsa", "rsa")
+RSA_BITS = "3072"  # As of the host key that a gateway makes for itself.
 START_S = 30
 STOP_S = 20
 REST_S = 10             # for session processes to be gone after their client
@@ -58,14 +59,23 @@ def end_process(process, seconds=STOP_S):
         process.wait()
 
 
+def make_keys(folder, name):
+    """A key of each type: {type: file}."""
+    found = {kind: os.path.join(folder, f"{name}_{kind}") for kind in KEY_TYPES}
+    for kind, path in found.items():
+        more = ["-b", RSA_BITS] if kind == "rsa" else []
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, *more, "-N", "", "-C", "bench", "-f", path], check=True, timeout=60)
+    return found
+
+
 def make_identities(folder):
-    """A key of each type, all of them authorized: {type: file}."""
-    found = {kind: os.path.join(folder, f"id_{kind}") for kind in KEY_TYPES}
+    """The users' keys, all of them authorized, and host keys for every sshd beside them."""
+    found = make_keys(folder, "id")
     with open(authorized_keys_of(found["ed25519"]), "w", encoding="ascii") as authorized:
-        for kind, path in found.items():
-            subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "bench", "-f", path], check=True, timeout=60)
+        for path in found.values():
             with open(path + ".pub", encoding="ascii") as f:
                 authorized.write(f.read())
+    make_keys(folder, "host")
     return found
 
 
@@ -220,14 +230,12 @@ class Sshd:
         os.mkdir(home)
         if os.geteuid() == 0:
             os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
-        host_key = os.path.join(self.folder, "host_key")
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bench",
-                        "-f", host_key], check=True, timeout=60)
+        host_keys = [os.path.join(os.path.dirname(self.identity), f"host_{kind}") for kind in KEY_TYPES]
         shutil.copy(authorized_keys_of(self.identity), os.path.join(self.folder, "authorized_keys"))
         log = os.path.join(self.folder, "log")
         for _ in range(5):
             port = free_port()
-            self.write_config(port, host_key, home)
+            self.write_config(port, host_keys, home)
             self.process = start_server(
                 [program, "-D", "-e", "-f", os.path.join(self.folder, "config")], log)
             try:
@@ -241,7 +249,7 @@ class Sshd:
         else:
             raise Trouble(f"{self.name} does not start: {tail_of(log)}")
         known_hosts = os.path.join(self.folder, "known_hosts")
-        with open(host_key + ".pub", encoding="ascii") as f:
+        with open(host_keys[0] + ".pub", encoding="ascii") as f:
             key = " ".join(f.read().split()[:2])
         with open(known_hosts, "w", encoding="ascii") as f:
             f.write(f"[127.0.0.1]:{port} {key}\n")
@@ -252,9 +260,9 @@ class Sshd:
         target.warm_up()
         return target
 
-    def write_config(self, port, host_key, home):
+    def write_config(self, port, host_keys, home):
         # HOME as in a sandbox: an empty folder, so that shells read the same files.
-        lines = [f"Port {port}", "ListenAddress 127.0.0.1", f"HostKey {host_key}",
+        lines = [f"Port {port}", "ListenAddress 127.0.0.1", *(f"HostKey {path}" for path in host_keys),
                  f"AuthorizedKeysFile {self.folder}/authorized_keys", "StrictModes no",
                  f"PidFile {self.folder}/pid", "PermitRootLogin prohibit-password",
                  "PasswordAuthentication no", "KbdInteractiveAuthentication no",

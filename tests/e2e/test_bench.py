@@ -191,7 +191,7 @@ def compare(request, *more):
 def test_compare(request, ringbench, tmp_path):
     """Each scenario that ringbench drives, once and small: all moves and is compared, and rows of both come out."""
     done = compare(request, "--only", "logins,commands,streams,scp-up,parallel,files,distance,day,idle", "--out", str(tmp_path),
-                   "--size", "300001", "--logins", "4", "--kexes", "curve25519-sha256", "--commands", "10", "--ciphers",
+                   "--size", "300001", "--logins", "4", "--kexes", "curve25519-sha256", "--key-types", "ed25519,rsa", "--commands", "10", "--ciphers",
                    "aes128-gcm@openssh.com", "--parallel", "2", "--parallel-size", "200K", "--files", "30",
                    "--file-size", "100", "--distance-size", "100K", "--round-trips", "4", "--day-mix", "2,1,1",
                    "--day-seconds", "1", "--day-size", "100K", "--day-key-interval-ms", "10", "--idle-sessions", "4",
@@ -200,7 +200,7 @@ def test_compare(request, ringbench, tmp_path):
     found = json.loads((tmp_path / "results.json").read_text())
     rows = {(row["scenario"], row["setting"], row["measure"]): row for row in found["rows"]}
     cipher = "aes128-gcm@openssh.com"
-    for key in (("logins", "curve25519-sha256, rsa key", "a second"), ("commands", "over one connection", "a second"),
+    for key in (("logins", "curve25519-sha256, host key rsa", "a second"), ("commands", "over one connection", "a second"),
                 ("stream up", cipher, "MB/s"), ("stream down", cipher, "CPU s/GB, procd"), ("scp-up", cipher, "MB/s"),
                 ("2 downloads at once", "0 MiB each", "fastest's time to slowest's"),
                 ("files down, sftp -r", "30 of 100 bytes", "files a second"), ("distance, scp down", "4 ms round trip", "MB/s"),
