@@ -94,6 +94,8 @@
 #define CONNECT_MS 10000
 /* The gateway has closed a connection's channel: what its user had sent is still written, unless nothing of it is taken for so long. */
 #define DRAIN_MS 30000
+/* A program that closes its stdin mostly ends: only one that has not by then is worth a word of its own. */
+#define EOW_MS 20
 /* What is left in a terminal when its process has ended: time that nothing comes, and bytes in all. */
 #define PTY_DRAIN_MS 100
 #define PTY_DRAIN_BYTES (256 * 1024)

@@ -66,6 +66,14 @@ static void input_close(struct channel *c)
 		channel_consumed(c, waiting);
 }
 
+static void send_eow(struct channel *c)
+{
+	struct frame eow = {.type = FRAME_EOW};
+
+	c->process.is_eow_owed = false;
+	channel_send_urgent(c, &eow);
+}
+
 static int input_flush(struct channel *c)
 {
 	struct process *p = &c->process;
@@ -74,10 +82,8 @@ static int input_flush(struct channel *c)
 	if (n == -ENOMEM)
 		return -ENOMEM;
 	if (n < 0) {
-		struct frame eow = {.type = FRAME_EOW};
-
-		channel_send_urgent(c, &eow);
 		input_close(c);
+		send_eow(c);
 		return 0;
 	}
 	if (n > 0)
@@ -100,12 +106,15 @@ static void on_sink_events(struct watch *w, uint32_t events)
 	if (c->state == CHANNEL_GONE || p->sink.state == SINK_CLOSED)
 		return;
 	if (events & EPOLLERR) {
-		/* All readers of the pipe are gone. Only somebody who would still send wants to know. */
-		struct frame eow = {.type = FRAME_EOW};
-
-		if (!c->is_eof_in)
-			channel_send_urgent(c, &eow);
+		/*
+		 * All readers of the pipe are gone. Only somebody who would still send wants to know, and most often it is the
+		 * program's end: then its exit comes first and says it all.
+		 */
 		input_close(c);
+		if (!c->is_eof_in) {
+			p->is_eow_owed = true;
+			channel_deadline(c, EOW_MS);
+		}
 		return;
 	}
 	if (events & EPOLLOUT) {
@@ -119,6 +128,8 @@ static int process_on_data(struct channel *c, struct bytes piece)
 {
 	if (c->process.sink.state != SINK_OPEN) {
 		channel_consumed(c, (uint32_t)piece.n);
+		if (c->process.is_eow_owed)
+			send_eow(c);
 		return 0;
 	}
 	return sink_put(&c->process.sink, piece);
@@ -236,6 +247,11 @@ static void process_on_deadline(struct channel *c)
 {
 	struct process *p = &c->process;
 
+	if (!p->has_pty) {
+		if (p->is_eow_owed && !c->is_eof_in)
+			send_eow(c);
+		return;
+	}
 	/* The gateway did not take what is there: not the terminal's fault. */
 	if (p->out.is_readable && !p->out.is_done) {
 		channel_deadline(c, PTY_DRAIN_MS);

@@ -26,6 +26,7 @@ struct process {
 	bool is_reaped;
 	bool is_exit_sent;
 	bool is_stdin_enlarged;
+	bool is_eow_owed; /* nobody reads stdin any more: said at the deadline, if the program still lives then */
 	uint32_t next_source;
 	uint64_t reaped_bytes; /* terminal: read_bytes at that time */
 	struct sink sink;      /* stdin or the terminal; the terminal's descriptor is here */

@@ -1,7 +1,8 @@
 /*
  * procd/spawn.h - starting a program with pipes or a terminal.
  *
- * Thread: the loop's; other threads may run: between fork and exec only what is safe after a fork is done.
+ * Thread: the loop's, which waits until the program is there; other threads may run: between vfork and exec nothing is done that takes
+ *         a lock or writes to memory that is not the child's own.
  */
 #ifndef PROCD_SPAWN_H
 #define PROCD_SPAWN_H
