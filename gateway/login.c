@@ -61,6 +61,34 @@ bool login_admits(struct handshaker *h)
 	return false;
 }
 
+static void address_of(const struct session *s, struct sockaddr_storage *ret_addr)
+{
+	socklen_t bytes;
+
+	if (socket_address_parse(s->address, ret_addr, &bytes) < 0)
+		ret_addr->ss_family = AF_UNSPEC;
+}
+
+bool login_admits_address(struct session *s)
+{
+	struct server *server = s->server;
+	uint32_t most = server->config->login.per_address, place;
+	struct sockaddr_storage from;
+
+	if (most == 0)
+		return true;
+	address_of(s, &from);
+	place = probe_limit_place(&server->probes, (const struct sockaddr *)&from);
+	if (atomic_fetch_add(&server->unauthenticated_at[place], 1) < most) {
+		s->address_place = place + 1;
+		return true;
+	}
+	atomic_fetch_sub(&server->unauthenticated_at[place], 1);
+	atomic_fetch_add(&server->counters.dropped_early, 1);
+	log_drops(s->handshaker, "too many unauthenticated connections from one address");
+	return false;
+}
+
 bool login_sandbox_of(const char *user, char ret_sandbox[SANDBOX_ID_MAX + 1])
 {
 	size_t n = strcspn(user, "+");
@@ -230,11 +258,9 @@ static bool probe_take_turn(struct session *s)
 {
 	uint64_t now_us = ring_now_us(s->ring), wait_us;
 	uint64_t until_us = s->started_us + (uint64_t)s->server->config->login.grace_s * 1000000;
-	struct sockaddr_storage from = {.ss_family = AF_UNSPEC};
-	socklen_t bytes;
+	struct sockaddr_storage from;
 
-	if (socket_address_parse(s->address, &from, &bytes) < 0)
-		from.ss_family = AF_UNSPEC;
+	address_of(s, &from);
 	if (!probe_limit_take(&s->server->probes, (struct sockaddr *)&from, now_us,
 			      until_us > now_us ? until_us - now_us : 0, &wait_us))
 		return false;

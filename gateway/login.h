@@ -8,6 +8,8 @@
 
 /* sshd's early random drop (MaxStartups): false when this new connection is to be closed at once. */
 bool login_admits(struct handshaker *h);
+/* login.unauthenticated.per_address: counts it, or false. */
+bool login_admits_address(struct session *s);
 
 void login_on_auth(struct session *s, const struct auth_query *q);
 void login_on_auth_failure(struct session *s, enum auth_failure why, const char *detail);

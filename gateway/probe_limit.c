@@ -21,7 +21,7 @@ void probe_limit_deinit(struct probe_limit *p)
 	pthread_mutex_destroy(&p->lock);
 }
 
-static uint64_t *place_of(struct probe_limit *p, const struct sockaddr *from)
+uint32_t probe_limit_place(const struct probe_limit *p, const struct sockaddr *from)
 {
 	const struct sockaddr_in *in = (const struct sockaddr_in *)from;
 	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)from;
@@ -37,7 +37,7 @@ static uint64_t *place_of(struct probe_limit *p, const struct sockaddr *from)
 		memcpy(text + 1, &in6->sin6_addr, 8);
 	}
 	crypto_shorthash((uint8_t *)&hash, text, sizeof(text), p->hash_key);
-	return &p->next_us[hash % PROBE_ADDRESSES];
+	return hash % PROBE_ADDRESSES;
 }
 
 /* When one more would be due, of those that are an interval apart and may be a second early. */
@@ -51,7 +51,7 @@ static uint64_t due_us(uint64_t next_us, uint64_t now_us)
 bool probe_limit_take(struct probe_limit *p, const struct sockaddr *from, uint64_t now_us, uint64_t max_wait_us,
 		      uint64_t *ret_wait_us)
 {
-	uint64_t *place = place_of(p, from);
+	uint64_t *place = &p->next_us[probe_limit_place(p, from)];
 	uint64_t all, one, wait;
 
 	pthread_mutex_lock(&p->lock);

@@ -30,6 +30,8 @@ struct probe_limit {
 void probe_limit_init(struct probe_limit *p, uint32_t rate, uint32_t rate_address);
 void probe_limit_deinit(struct probe_limit *p);
 
+/* One of PROBE_ADDRESSES, by a keyed hash. IPv6 goes by /64. */
+uint32_t probe_limit_place(const struct probe_limit *p, const struct sockaddr *from);
 /* Counts one, and says how long it has to wait. False, and not counted: longer than max_wait_us. IPv6 goes by /64. */
 MUST_USE bool probe_limit_take(struct probe_limit *p, const struct sockaddr *from, uint64_t now_us,
 			       uint64_t max_wait_us, uint64_t *ret_wait_us);

@@ -78,6 +78,7 @@ struct server {
 	struct changes changes;
 	struct probe_limit probes;
 	_Atomic bool is_stopping;
+	_Atomic uint32_t unauthenticated_at[PROBE_ADDRESSES]; /* now, by place of the address; with per_address */
 	_Atomic uint32_t telling_count; /* of threads in on_changed: the rings stay until it is 0 */
 };
 

@@ -42,6 +42,8 @@ static void uncount_unauthenticated(struct session *s)
 	if (!s->is_counted_unauthenticated)
 		return;
 	s->is_counted_unauthenticated = false;
+	if (s->address_place > 0)
+		atomic_fetch_sub(&s->server->unauthenticated_at[s->address_place - 1], 1);
 	atomic_fetch_sub(&s->server->counters.unauthenticated_count, 1);
 }
 
@@ -62,6 +64,12 @@ void session_start(struct handshaker *h, int fd)
 	proof_random(id, sizeof(id));
 	hex(id, sizeof(id), s->id);
 	socket_peer_text(fd, s->address, sizeof(s->address));
+	if (!login_admits_address(s)) {
+		free(s->login);
+		free(s);
+		close(fd);
+		return;
+	}
 	(void)socket_tune(fd, s->server->config->session.tcp_user_timeout_ms, CLIENT_NOTSENT_LOWAT);
 	timer_init(&s->timer, on_timer);
 	check_init(s);

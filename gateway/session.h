@@ -55,6 +55,7 @@ struct session {
 	int moved_fd;
 	char id[SESSION_ID_CHARS + 1];
 	char address[64];
+	uint32_t address_place; /* 1 + where unauthenticated_at counts it; 0: it does not */
 	char end_reason[128];
 	char fingerprint[FINGERPRINT_CHARS + 1];
 	struct route route;

@@ -707,3 +707,29 @@ def test_each_refusal_is_logged(guarded, everybody, tmp_path, what):
                                 if "result=accepted" not in line], "a log line", 5)
     assert len(lines) == 1, lines
     assert "client=" in lines[0] and "127.0.0.1" in lines[0] and "why=" in lines[0], lines
+
+
+def test_unauthenticated_by_address(new_region):
+    """login.unauthenticated.per_address: beyond it connections are closed; each that ends makes room for one."""
+    region = new_region(sandboxes=1, config="login:\n  unauthenticated:\n    per_address: 2\n")
+
+    def begin():
+        s = socket.create_connection((region.host, region.port), 20)
+        line = s.makefile("rb").readline()
+        if not line:
+            s.close()
+        return s, line
+
+    def begins_again():
+        s, line = begin()
+        s.close()
+        return line.startswith(b"SSH-2.0-")
+
+    held = [begin() for _ in range(2)]
+    assert all(line.startswith(b"SSH-2.0-") for _, line in held)
+    assert begin()[1] == b"" and begin()[1] == b""
+    held.pop()[0].close()
+    wait_until(begins_again, "the place that was given back")
+    # Who is logged in counts no more.
+    assert region.ssh("echo in").ok().out == "in\n"
+    held.pop()[0].close()
