@@ -316,6 +316,7 @@ static void end(struct bridge *b, bool is_dropped)
 		return;
 	b->is_closing = true;
 	deferred_cancel(&b->links.settle);
+	links_drop_jumps(&b->links);
 	stop_finding(b);
 	timer_stop(b->session->ring, &b->pause);
 	if (bridge_is_closed(b))

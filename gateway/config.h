@@ -76,6 +76,12 @@ struct config {
 	struct policy_values policy;
 
 	struct {
+		char names[CONFIG_LIST_MAX][280]; /* jump.names: NAME or NAME:PORT; beside the addresses */
+		uint32_t names_count;
+		uint32_t depth; /* jump.depth: one inside the other, 3; 0 = off */
+	} jump;
+
+	struct {
 		uint32_t connect_timeout_ms;     /* procd.connect_timeout_ms: 5000 */
 		uint32_t hello_timeout_ms;       /* procd.hello_timeout_ms: connect to WELCOME, 5000 */
 		uint32_t ping_s;                 /* procd.ping_s: 30 */

@@ -91,6 +91,10 @@
 #define FORWARD_KNOWN_MAX (4 * FORWARD_LISTEN_MAX)
 /* Connections to the user's agent: a program needs one for as long as a signature takes. As procd's limit. */
 #define FORWARD_AGENT_MAX 32
+/* Jumps one inside the other (jump.depth): each costs its bytes one more encryption, and a session. */
+#define JUMP_DEPTH_MAX 8
+/* Of one jump, on its way to the inner session: more waits in its link, within the client's window. */
+#define JUMP_CREDIT (256 * 1024)
 /* An address to listen at, or where a connection came from: names have at most 253 bytes. */
 #define FORWARD_ADDRESS_MAX 255
 

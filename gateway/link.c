@@ -3,6 +3,7 @@
  */
 #include "gateway/link.h"
 
+#include "gateway/jump.h"
 #include "gateway/limits.h"
 #include "gateway/link_internal.h"
 #include "gateway/link_setup.h"
@@ -14,7 +15,7 @@
 static void on_deadline(struct timer *t);
 
 static const uint8_t allowed[] = {
-	[LINK_NEW] = 1u << LINK_WAITING | 1u << LINK_ASKED | 1u << LINK_DONE,
+	[LINK_NEW] = 1u << LINK_WAITING | 1u << LINK_ASKED | 1u << LINK_LIVE | 1u << LINK_DONE,
 	[LINK_ASKED] = 1u << LINK_LIVE | 1u << LINK_DONE,
 	[LINK_WAITING] = 1u << LINK_OPENING | 1u << LINK_DONE,
 	[LINK_OPENING] = 1u << LINK_LIVE | 1u << LINK_DONE,
@@ -83,6 +84,8 @@ void link_free(struct link *l)
 	struct links *ls = l->links;
 
 	ASSERT(!l->chan);
+	if (l->jump)
+		jump_drop(l);
 	if (ls->last == l)
 		ls->last = NULL;
 	timer_stop(ls->session->ring, &l->deadline);
@@ -105,6 +108,8 @@ void link_free_when_done(struct link *l)
 
 struct link *link_find(struct links *ls, uint32_t number)
 {
+	if (number == 0)
+		return NULL; /* what is not on the stream has it */
 	if (ls->last && ls->last->number == number)
 		return ls->last;
 	for (struct list *n = ls->list.next; n != &ls->list; n = n->next) {
@@ -170,6 +175,8 @@ void links_lose(struct links *ls, const char *text)
 		struct link *l = CONTAINER_OF(n, struct link, node);
 
 		next = n->next;
+		if (l->jump)
+			continue;
 		if (l->state == LINK_LIVE)
 			link_lose(l, text);
 		else if (l->state == LINK_ASKED)
@@ -178,6 +185,18 @@ void links_lose(struct links *ls, const char *text)
 			link_fail(l, text, EXIT_UNREACHABLE);
 	}
 	forwards_lose(ls, text);
+}
+
+void links_drop_jumps(struct links *ls)
+{
+	for (struct list *n = ls->list.next; n != &ls->list; n = n->next) {
+		struct link *l = CONTAINER_OF(n, struct link, node);
+
+		if (!l->jump)
+			continue;
+		link_move(l, LINK_DONE);
+		jump_drop(l);
+	}
 }
 
 /*

@@ -17,6 +17,7 @@
 #include "upstream/procd/client.h"
 
 struct session;
+struct jump;
 struct link_setup;
 struct links;
 
@@ -24,6 +25,7 @@ struct links;
  *   NEW ──shell, exec, subsystem, direct-tcpip──► WAITING ──stream ready──► OPENING ──OPENED──► LIVE ──CLOSE both ways──► freed
  *                                                     └───────────── REFUSED, stream lost ──────────┴──► DONE (client's CLOSE is awaited)
  *   NEW ──procd opened it──► ASKED ──the client agrees──► LIVE
+ *   NEW ──direct-tcpip to this gateway──► LIVE
  */
 enum link_state {
 	LINK_NEW,
@@ -43,6 +45,7 @@ struct link {
 	struct link_setup *setup; /* what OPEN will say; NULL after it was sent */
 	bool is_forward, is_subsystem, has_pty;
 	bool offers_agent; /* a session: its client takes channels to his agent while it is live */
+	struct jump *jump; /* its far side is this gateway: jump.h; NULL: it is procd */
 	uint32_t agent_of; /* a link to the agent: the session's number; 0: it is none */
 	uint32_t columns;  /* of the pty; 0: not known */
 	/* links_tell_waking has told; and what its line takes up of a terminal, where it can be written over. */
@@ -133,6 +136,8 @@ MUST_USE int links_on_frame(struct links *ls, const struct frame *f);
 MUST_USE int links_on_data(struct links *ls, uint32_t channel, uint32_t stream, struct bytes piece);
 /* It is lost, or cannot be had: every channel that hangs on it or waits for it ends, and none looks like success. */
 void links_lose(struct links *ls, const char *text);
+/* The session ends: its connections to this gateway do, too. */
+void links_drop_jumps(struct links *ls);
 /* It is closed: numbers begin anew with the next one. */
 void links_on_closed(struct links *ls);
 

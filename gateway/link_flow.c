@@ -5,6 +5,7 @@
  *   down_credit <= chan_room                 so what procd sends always fits the client's window, and nothing is kept
  *   up held + chan_window <= up_granted      so what the client sends always has a place
  */
+#include "gateway/jump.h"
 #include "gateway/limits.h"
 #include "gateway/link_internal.h"
 #include "gateway/session.h"
@@ -13,9 +14,13 @@
 
 /* --- client to procd --- */
 
+static int send_up(struct link *l, struct bytes data)
+{
+	return l->jump ? jump_send(l, data) : procd_client_send_data(l->links->procd, l->number, data);
+}
+
 void link_push_up(struct link *l)
 {
-	struct procd_client *p = l->links->procd;
 	struct iovec iov;
 
 	if (l->state != LINK_LIVE)
@@ -23,7 +28,7 @@ void link_push_up(struct link *l)
 	while (l->up.bytes > 0 && l->up_credit > 0 && chain_iov(&l->up, &iov, 1) == 1) {
 		uint32_t n = iov.iov_len < l->up_credit ? (uint32_t)iov.iov_len : l->up_credit;
 
-		if (procd_client_send_data(p, l->number, bytes_of(iov.iov_base, n)) < 0) {
+		if (send_up(l, bytes_of(iov.iov_base, n)) < 0) {
 			session_close(l->links->session, "out of memory");
 			return;
 		}
@@ -36,7 +41,10 @@ void link_push_up(struct link *l)
 		return;
 	if (l->is_up_eof && !l->is_up_eof_sent && !l->is_close_sent) {
 		l->is_up_eof_sent = true;
-		link_send_frame(l, FRAME_EOF);
+		if (l->jump)
+			jump_eof(l);
+		else
+			link_send_frame(l, FRAME_EOF);
 	}
 	if (l->is_close_wanted && !l->is_close_sent) {
 		l->is_close_sent = true;
@@ -57,7 +65,7 @@ void link_on_chan_data(struct chan *ch, struct bytes data)
 	}
 	if (l->state == LINK_LIVE && l->up.bytes == 0) {
 		now = data.n < l->up_credit ? data.n : l->up_credit;
-		if (now > 0 && procd_client_send_data(ls->procd, l->number, bytes_of(data.p, now)) < 0) {
+		if (now > 0 && send_up(l, bytes_of(data.p, now)) < 0) {
 			session_close(ls->session, "out of memory");
 			return;
 		}
@@ -181,7 +189,10 @@ void links_on_settle(struct deferred *d)
 			continue;
 		}
 		link_window_settle(l);
-		settle_down(l);
+		if (l->jump)
+			jump_settle(l);
+		else
+			settle_down(l);
 		if (s->phase != SESSION_LIVE)
 			return;
 	}

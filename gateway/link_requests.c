@@ -1,6 +1,7 @@
 /*
  * What the client asks: channels, pty, environment, programs, signals, the end of a channel.
  */
+#include "gateway/jump.h"
 #include "gateway/limits.h"
 #include "gateway/link_internal.h"
 #include "gateway/link_setup.h"
@@ -30,6 +31,8 @@ enum chan_answer link_on_chan_open(struct links *ls, struct chan *ch, const stru
 	char *why = ls->session->worker->why; /* read after this call */
 	struct link *l;
 
+	if (o->kind == CHAN_TCP && jump_is_meant(ls->session, o))
+		return jump_open(ls, ch);
 	if (o->kind == CHAN_TCP && (o->port == 0 || o->port > 65535)) {
 		chan_refuse(ch, CHAN_CONNECT_FAILED, "no such port");
 		return CHAN_NO;
@@ -181,6 +184,10 @@ void link_on_chan_close(struct chan *ch)
 
 	if (still_owes_exit(l))
 		return;
+	if (l->jump) {
+		link_move(l, LINK_DONE);
+		jump_leave(l);
+	}
 	if (l->state == LINK_OPENING || l->state == LINK_LIVE) {
 		l->is_close_wanted = true;
 		link_push_up(l);

@@ -110,7 +110,7 @@ void link_window_settle(struct link *l)
 	struct links *ls = l->links;
 	uint32_t n = l->up_return, more;
 
-	if (!l->chan || n < l->up_granted / 2 || procd_client_unsent(ls->procd) > PROCD_OUT_MAX)
+	if (!l->chan || n < l->up_granted / 2 || (!l->jump && procd_client_unsent(ls->procd) > PROCD_OUT_MAX))
 		return;
 	more = growth(l);
 	if (more > 0) {

@@ -37,7 +37,7 @@ static void on_accept(struct listener *l, int fd)
 	struct handshaker *h = l->owner;
 
 	if (login_admits(h))
-		session_start(h, fd);
+		session_start(h, fd, NULL);
 	else
 		close(fd);
 }
@@ -116,7 +116,7 @@ static void worker_on_shutdown(struct timer *t)
 {
 	struct worker *w = CONTAINER_OF(t, struct worker, shutdown);
 
-	if (atomic_load(&w->session_count) == 0 || ring_now_us(w->ring) >= w->shutdown_until_us)
+	if ((atomic_load(&w->session_count) == 0 && w->jump_count == 0) || ring_now_us(w->ring) >= w->shutdown_until_us)
 		ring_stop(w->ring);
 	else
 		timer_start(w->ring, t, SHUTDOWN_TICK_MS);

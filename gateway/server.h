@@ -43,6 +43,7 @@ struct worker {
 	uint64_t shutdown_until_us;
 	_Atomic uint32_t session_count;
 	char why[POLICY_WHY_MAX]; /* why a channel is not opened, while that is said */
+	uint32_t jump_count;      /* connections to ourselves whose end here is not closed yet: jump.h */
 };
 
 /* A handshake thread: listeners, and the sessions that are logging in. */
@@ -78,8 +79,9 @@ struct server {
 	struct changes changes;
 	struct probe_limit probes;
 	_Atomic bool is_stopping;
+	_Atomic uint32_t telling_count; /* of threads that post to our rings: these stay until it is 0 */
+	_Atomic uint32_t arrival_count; /* jumps, by which the handshake threads take turns */
 	_Atomic uint32_t unauthenticated_at[PROBE_ADDRESSES]; /* now, by place of the address; with per_address */
-	_Atomic uint32_t telling_count; /* of threads in on_changed: the rings stay until it is 0 */
 };
 
 /* Opens the listening sockets, makes rings and threads. 0, or negative errno with a sentence. */

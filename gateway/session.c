@@ -47,7 +47,19 @@ static void uncount_unauthenticated(struct session *s)
 	atomic_fetch_sub(&s->server->counters.unauthenticated_count, 1);
 }
 
-void session_start(struct handshaker *h, int fd)
+static void take_origin(struct session *s, int fd, const struct session_origin *from)
+{
+	if (from) {
+		snprintf(s->address, sizeof(s->address), "%s", from->address);
+		snprintf(s->local, sizeof(s->local), "%s", from->local);
+		s->jump_depth = from->depth;
+	} else {
+		socket_peer_text(fd, s->address, sizeof(s->address));
+		socket_local_text(fd, s->local, sizeof(s->local));
+	}
+}
+
+void session_start(struct handshaker *h, int fd, const struct session_origin *from)
 {
 	struct session *s = calloc(1, sizeof(*s));
 	uint8_t id[PROOF_SESSION_BYTES];
@@ -63,7 +75,7 @@ void session_start(struct handshaker *h, int fd)
 	s->started_us = s->heard_us = ring_now_us(h->ring);
 	proof_random(id, sizeof(id));
 	hex(id, sizeof(id), s->id);
-	socket_peer_text(fd, s->address, sizeof(s->address));
+	take_origin(s, fd, from);
 	if (!login_admits_address(s)) {
 		free(s->login);
 		free(s);
@@ -80,7 +92,11 @@ void session_start(struct handshaker *h, int fd)
 	s->is_counted_unauthenticated = true;
 	atomic_fetch_add(&s->server->counters.unauthenticated_count, 1);
 	atomic_fetch_add(&s->server->counters.session_count, 1);
-	log_event(LOG_INFO, "connect", LOG_STR("session", s->id), LOG_STR("client", s->address));
+	if (from)
+		log_event(LOG_INFO, "connect", LOG_STR("session", s->id), LOG_STR("client", s->address),
+			  LOG_STR("via", from->via));
+	else
+		log_event(LOG_INFO, "connect", LOG_STR("session", s->id), LOG_STR("client", s->address));
 	if (!s->conn) {
 		session_close(s, "out of memory");
 		return;

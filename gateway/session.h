@@ -54,7 +54,9 @@ struct session {
 	bool is_client_closed, is_recv_paused, is_recv_ended, is_counted_unauthenticated, is_trimmed;
 	int moved_fd;
 	char id[SESSION_ID_CHARS + 1];
-	char address[64];
+	char address[64]; /* the client's, and ours that he reached: of the outermost session */
+	char local[64];
+	uint32_t jump_depth;    /* how many sessions it is inside of */
 	uint32_t address_place; /* 1 + where unauthenticated_at counts it; 0: it does not */
 	char end_reason[128];
 	char fingerprint[FINGERPRINT_CHARS + 1];
@@ -70,8 +72,15 @@ struct session {
 	uint32_t keepalives_out;
 };
 
-/* Takes a connected socket into LOGIN. Closes it where that fails. */
-void session_start(struct handshaker *h, int fd);
+/* Where a connection comes from that arrives inside another session's (jump.h). */
+struct session_origin {
+	char address[64], local[64];
+	char via[SESSION_ID_CHARS + 1]; /* that session */
+	uint32_t depth;
+};
+
+/* Takes a connected socket into LOGIN; from is NULL for one from the network. Closes it where that fails or may not be. */
+void session_start(struct handshaker *h, int fd, const struct session_origin *from);
 /* On the worker: what came by mail goes LIVE. */
 void session_adopt(struct worker *w, struct session *s);
 

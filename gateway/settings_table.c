@@ -6,7 +6,9 @@
 #include "gateway/procd_url.h"
 #include "ring/socket.h"
 
+#include <arpa/inet.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
@@ -68,6 +70,39 @@ static bool is_env_pattern(const char *text)
 	size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
 
 	return n > 0 && !(text[0] >= '0' && text[0] <= '9') && (text[n] == 0 || strcmp(text + n, "*") == 0);
+}
+
+/* ":PORT", or nothing. */
+static bool is_port(const char *text)
+{
+	unsigned long port;
+
+	if (!text[0])
+		return true;
+	if (text[0] != ':' || strlen(text) > 6 || strspn(text + 1, "0123456789") != strlen(text + 1))
+		return false;
+	port = strtoul(text + 1, NULL, 10);
+	return port > 0 && port <= 65535;
+}
+
+/* As jump.names has them. */
+static bool is_jump_name(const char *text)
+{
+	static const char name[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
+	char host[INET6_ADDRSTRLEN];
+	struct in6_addr v6;
+	size_t n;
+
+	if (text[0] != '[') {
+		n = strspn(text, name);
+		return n > 0 && n <= 253 && is_port(text + n);
+	}
+	n = strcspn(text, "]");
+	if (!text[n] || n > sizeof(host))
+		return false;
+	memcpy(host, text + 1, n - 1);
+	host[n - 1] = 0;
+	return inet_pton(AF_INET6, host, &v6) == 1 && is_port(text + n + 1);
 }
 
 static bool is_url(const char *text)
@@ -229,6 +264,14 @@ static const struct setting settings[] = {
 	{"policy.idle_warning_s", U32(policy.idle_warning_s), .unit = "seconds", .max = 31536000, .initial = "60",
 	 .help = "So long before that its user is told, on standard error."},
 
+	{"jump.names", LIST(jump.names, jump.names_count, is_jump_name), .unit = "NAME, NAME:PORT, [V6] or [V6]:PORT",
+	 .initial = "",
+	 .help = "This gateway's own names, for ssh -J through it to a second sandbox; without a port at those of "
+		 "listen. Besides, the address at which the client reached the gateway and those of listen, but "
+		 "loopback, which is the sandbox's own."},
+	{"jump.depth", U32(jump.depth), .min = 1, .max = JUMP_DEPTH_MAX, .zero = "off", .initial = "3",
+	 .help = "So many jumps one inside the other."},
+
 	{"procd.connect_timeout_ms", U32(procd.connect_timeout_ms), .unit = "milliseconds", .min = 100, .max = 120000,
 	 .initial = "5000", .help = "For a connection to a sandbox."},
 	{"procd.hello_timeout_ms", U32(procd.hello_timeout_ms), .unit = "milliseconds", .min = 100, .max = 120000,
@@ -322,6 +365,7 @@ static const char *const sections[] = {
 	"login.probe_lookups",
 	"session",
 	"policy",
+	"jump",
 	"procd",
 	"control",
 	"redis",

@@ -273,6 +273,27 @@ static void test_texts(void **state)
 	load(text);
 }
 
+static void test_jump_names(void **state)
+{
+	static const char *const bad[] = {"",     "two words", "a:",     "a:0",      "a:65536", "a:1:2", "a:x",
+					  "[::1", "[]",        "[::1]x", "[a]",      "*.a",     ":22",   "::1",
+					  "a/b",  "[::1]:",    "a:-1",   "a:00001x", "[::1]:0"};
+	char text[200];
+
+	load("jump: {names: [gw, GW.example.org:22, \"[fd00::1]\", \"[fd00::1]:2222\", 192.0.2.1, \"a:65535\"]}\n");
+	assert_int_equal(c.jump.names_count, 6);
+	assert_int_equal(c.jump.depth, 3);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		char expected[200];
+
+		snprintf(text, sizeof(text), "jump: {names: [\"%s\"]}\n", bad[i]);
+		snprintf(expected, sizeof(expected), "1: jump.names: '%s' is not accepted; allowed: NAME, NAME:PORT",
+			 bad[i]);
+		expect_load_error(text, expected);
+	}
+	expect_load_error("jump: {depth: 9}\n", "1: jump.depth: 9 is out of bounds; allowed: 0 (off) or 1 to 8");
+}
+
 static void test_lists_are_bounded(void **state)
 {
 	char text[8192] = "session:\n  accept_env: [";
@@ -482,21 +503,14 @@ static void test_documentation(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_defaults),
-		cmocka_unit_test(test_defaults_are_strong),
-		cmocka_unit_test(test_file),
-		cmocka_unit_test(test_empty_file),
-		cmocka_unit_test(test_unknown_keys),
-		cmocka_unit_test(test_wrong_types),
-		cmocka_unit_test(test_bounds),
-		cmocka_unit_test(test_texts),
-		cmocka_unit_test(test_lists_are_bounded),
-		cmocka_unit_test(test_crypto),
-		cmocka_unit_test(test_unreadable_files),
-		cmocka_unit_test(test_set),
-		cmocka_unit_test(test_check),
-		cmocka_unit_test(test_check_control),
-		cmocka_unit_test(test_settings_are_printed),
+		cmocka_unit_test(test_defaults),      cmocka_unit_test(test_defaults_are_strong),
+		cmocka_unit_test(test_file),          cmocka_unit_test(test_empty_file),
+		cmocka_unit_test(test_unknown_keys),  cmocka_unit_test(test_wrong_types),
+		cmocka_unit_test(test_bounds),        cmocka_unit_test(test_texts),
+		cmocka_unit_test(test_jump_names),    cmocka_unit_test(test_lists_are_bounded),
+		cmocka_unit_test(test_crypto),        cmocka_unit_test(test_unreadable_files),
+		cmocka_unit_test(test_set),           cmocka_unit_test(test_check),
+		cmocka_unit_test(test_check_control), cmocka_unit_test(test_settings_are_printed),
 		cmocka_unit_test(test_documentation),
 	};
 
