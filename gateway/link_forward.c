@@ -32,13 +32,15 @@ static bool has_offer(const struct link *l)
 static int find_asked_for(struct links *ls, const struct frame *f, struct chan_open *ret_open)
 {
 	const struct frame_open_options *o = &f->open.options;
+	struct policies p = session_policies(ls->session);
+	char why[POLICY_WHY_MAX];
 	const struct listening *n;
 
 	if (bytes_is(f->open.kind, "agent")) {
 		ret_open->kind = CHAN_AGENT;
 		if (!ls->forwards.is_agent_asked)
 			return -EPROTO;
-		return has_offer(link_find(ls, o->session));
+		return has_offer(link_find(ls, o->session)) && policies_allow_agent(&p, why);
 	}
 	ret_open->kind = bytes_is(f->open.kind, "forwarded-tcp")    ? CHAN_FORWARDED_TCP
 			 : bytes_is(f->open.kind, "forwarded-unix") ? CHAN_FORWARDED_UNIX

@@ -20,6 +20,9 @@ static void send_open(struct link *l)
 		return;
 	}
 	link_setup_limit(l->setup, &p, why);
+	/* Of a sandbox that slept it was not known when the client asked. */
+	if (l->offers_agent && !link_may_offer_agent(l))
+		l->offers_agent = l->setup->options.agent = false;
 	link_move(l, LINK_OPENING);
 	link_clear_waking(l);         /* while all of the client's window is ours still */
 	l->is_silent = l->is_forward; /* a connection that procd makes may take its time */

@@ -35,6 +35,8 @@ MUST_USE int links_on_open(struct links *ls, const struct frame *f);
 void link_abandon(struct link *l);
 MUST_USE int link_refuse(struct link *l, const char *code, const char *message);
 
+/* Does the policy let the session have its client's agent? Where not the client is told. */
+bool link_may_offer_agent(struct link *l);
 /* The session takes no more connections to its agent: those that were made are to end at the end of the batch. */
 void link_offer_is_over(struct link *l);
 /* Ends the links to agents whose session is no more. */

@@ -7,6 +7,8 @@
 #include "gateway/link_setup.h"
 #include "gateway/session.h"
 
+#include <stdio.h>
+
 /* A channel that is not opened: its link, where there is one, goes. */
 static enum chan_answer refuse_open(struct link *l, struct chan *ch, enum chan_open_failure why, const char *text)
 {
@@ -128,9 +130,23 @@ static enum chan_answer on_signal(struct link *l, const struct chan_request *r)
 	return procd_client_send(l->links->procd, &f) == 0 ? CHAN_YES : CHAN_NO;
 }
 
+bool link_may_offer_agent(struct link *l)
+{
+	const struct session *s = l->links->session;
+	char why[POLICY_WHY_MAX], text[POLICY_WHY_MAX + 32];
+	struct policies p = session_policies(s);
+
+	if (policies_allow_agent(&p, why))
+		return true;
+	/* Most clients want no reply: it is for those who look with ssh -v. */
+	snprintf(text, sizeof(text), "ringgate: %s", why);
+	conn_debug(s->conn, text);
+	return false;
+}
+
 static enum chan_answer on_offer_agent(struct link *l)
 {
-	if (l->state != LINK_NEW)
+	if (l->state != LINK_NEW || !link_may_offer_agent(l))
 		return CHAN_NO;
 	l->offers_agent = l->setup->options.agent = true;
 	return CHAN_YES;

@@ -132,7 +132,8 @@ print(more.recv(5))
                             env={**os.environ, "SSH_AUTH_SOCK": f"{folder}/agent"}).ok()
         server.close()
     assert result.out == "[]\nb'hello'\n", result
-    assert server.peak == CONNECTIONS_MAX
+    # One more where a connection was made before its predecessor's end was seen.
+    assert server.peak in (CONNECTIONS_MAX, CONNECTIONS_MAX + 1)
 
 
 def test_sessions_of_one_connection(agent, tmp_path):
@@ -244,7 +245,8 @@ def test_agent_that_goes(agent):
         agent.process.wait()
         os.unlink(agent.path)
         out, err = client.communicate(b"\n", 30)
-        assert client.returncode == 0 and re.fullmatch(rb"[12]\n[12]\n", out), (out, err)
+        # Nobody answers, or it dies of SIGPIPE while it asks.
+        assert client.returncode == 0 and re.fullmatch(rb"([12]|141)\n([12]|141)\n", out), (out, err)
 
 
 def test_socket_is_in_nobodys_way(region, agent):
@@ -277,6 +279,18 @@ def test_killed_client(region, agent):
     client.send_signal(signal.SIGKILL)
     client.communicate()
     wait_until(lambda: is_gone(path), "the end of socket and folder")
+
+
+def test_policy(new_region):
+    """policy.agent: there is none, ssh -v shows which policy that is, and the session goes on."""
+    region = new_region(sandboxes=1, config="policy:\n  agent: no\n")
+    agent = Agent(region)
+    try:
+        result = agent.ssh(TELL + "exit 4", flags=("-A", "-v"))
+        assert result.status == 4 and result.out == "\n", result
+        assert "Remote: ringgate: this gateway's policy forbids agent forwarding (policy.agent: no)" in result.err, result
+    finally:
+        agent.stop()
 
 
 def test_nowhere_to_put_it(bin_dir):
