@@ -311,6 +311,11 @@ static int pipes_open(struct channel *c, struct start *st)
 	if (rc == 0)
 		rc = spawn_pipe(true, &err, &st->spawn.err);
 	source_init(&p->err, err, SOURCE_PIPE, 1);
+	if (rc == 0) {
+		hangup_note(&p->hangup, in);
+		hangup_note(&p->hangup, out);
+		hangup_note(&p->hangup, err);
+	}
 	if (rc == 0)
 		rc = session_watch(c->session, in, &p->sink.watch);
 	if (rc == 0)
@@ -476,9 +481,13 @@ static void process_end(struct channel *c)
 	p->agent = NULL;
 	if (!hang_up)
 		return;
-	(void)kill(p->has_pty ? p->pid : -p->pid, SIGHUP);
+	if (!p->has_pty) {
+		hangup_send(&p->hangup, p->pid);
+		return;
+	}
+	(void)kill(p->pid, SIGHUP);
 	/* One that was stopped would never see it. The kernel does the same for a terminal's foreground. */
-	(void)kill(p->has_pty ? p->pid : -p->pid, SIGCONT);
+	(void)kill(p->pid, SIGCONT);
 }
 
 /* Resize and signals; called by channel_on_frame through the kind. */

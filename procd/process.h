@@ -8,6 +8,7 @@
 #ifndef PROCD_PROCESS_H
 #define PROCD_PROCESS_H
 
+#include "procd/hangup.h"
 #include "procd/sink.h"
 #include "procd/source.h"
 
@@ -31,7 +32,8 @@ struct process {
 	uint64_t reaped_bytes; /* terminal: read_bytes at that time */
 	struct sink sink;      /* stdin or the terminal; the terminal's descriptor is here */
 	struct source out, err;
-	struct agent *agent; /* NULL: the user offers none here */
+	struct agent *agent;  /* NULL: the user offers none here */
+	struct hangup hangup; /* without a terminal */
 };
 
 extern const struct channel_kind process_kind;

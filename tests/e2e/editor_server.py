@@ -12,6 +12,7 @@ import argparse
 import http.server
 import json
 import os
+import signal
 import socketserver
 import threading
 import urllib.parse
@@ -92,6 +93,8 @@ class UnixServer(socketserver.ThreadingUnixStreamServer):
 
 
 def main():
+    # As Node.js does, whatever it inherits: nohup is of no use to it.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     parser = argparse.ArgumentParser()
     parser.add_argument("--socket")
     parser.add_argument("--version", default="0")

@@ -276,6 +276,31 @@ def test_killed_client_hangs_up_its_command(region, is_standin):
             os.kill(pid, 9)
 
 
+def test_killed_client_spares_what_runs_elsewhere(region, is_standin):
+    """In the background, with its streams elsewhere, it was left running on purpose, before the
+    command has ended as after it: an editor's server. What still talks to the user is not."""
+    if is_standin:
+        pytest.skip("sshd leaves commands without a pty running")
+    spared, foreground, talks = (f"{n}{os.getpid()}.5" for n in (43, 44, 45))
+    client = subprocess.Popen(
+        region.ssh_argv(f"sleep {spared} </dev/null >/dev/null 2>&1 & sleep {talks} >/dev/null & "
+                        f"echo started; sleep {foreground} </dev/null; echo never"),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    tokens = [f"sleep\0{token}" for token in (spared, foreground, talks)]
+    try:
+        assert client.stdout.readline() == b"started\n"
+        wait_until(lambda: all(len(pids_with(token)) == 1 for token in tokens), "the start of all")
+        client.kill()
+        client.wait()
+        wait_until(lambda: not any(pids_with(token) for token in tokens[1:]), "the end of two")
+        assert stays_true(lambda: pids_with(tokens[0]), 0.5)
+    finally:
+        client.kill()
+        client.communicate()
+        for pid in [pid for token in tokens for pid in pids_with(token)]:
+            os.kill(pid, 9)
+
+
 def test_keepalives_of_the_client(region):
     result = region.ssh("sleep 3.5; echo alive",
                         opts=["ServerAliveInterval=1", "ServerAliveCountMax=2"]).ok()
