@@ -27,6 +27,8 @@ def pytest_addoption(parser):
                     help="folder with ringgate and procd (default: zig-out/bin)")
     group.addoption("--sshd", action="store_true",
                     help="test the tests: the machine's sshd stands in for the gateway")
+    group.addoption("--editors", metavar="COMMAND",
+                    help="what starts a code-server (npm's package, some 600 MB): tests it, too")
 
 
 def pytest_configure(config):

@@ -2,10 +2,12 @@
 //
 //	go_client -addr HOST:PORT -user ID -key FILE -known-hosts FILE exec COMMAND
 //	go_client ... shell          a pty and a login shell, stdin and stdout passed on
-//	go_client ... dial HOST:PORT a direct-tcpip channel, stdin and stdout passed on
+//	go_client ... dial ADDRESS   a forwarded connection, stdin and stdout passed on
+//	go_client ... local ADDRESS  listens here and leads there; writes where it listens
+//	go_client ... listen ADDRESS TARGET  listens there and leads here; the same
 //	go_client ... many N         N sessions at once on one connection
 //
-// The exit status is the command's; a signal is written to stderr and gives 200.
+// An ADDRESS is HOST:PORT, or the path of a Unix socket. The exit status is the command's; a signal is written to stderr and gives 200.
 package main
 
 import (
@@ -13,8 +15,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -39,6 +43,45 @@ func end(err error) {
 		os.Exit(exit.ExitStatus())
 	}
 	fail(err)
+}
+
+func network(address string) string {
+	if strings.HasPrefix(address, "/") {
+		return "unix"
+	}
+	return "tcp"
+}
+
+type half interface{ CloseWrite() error }
+
+// lead joins what comes in to what connect gives, each direction to its own end.
+func lead(listener net.Listener, connect func() (net.Conn, error)) {
+	fmt.Println("listening", listener.Addr())
+	for {
+		from, err := listener.Accept()
+		if err != nil {
+			fail(err)
+		}
+		go func() {
+			defer from.Close()
+			to, err := connect()
+			if err != nil {
+				fmt.Fprintln(os.Stderr, "go_client:", err)
+				return
+			}
+			defer to.Close()
+			done := make(chan bool, 2)
+			pass := func(from, to net.Conn) {
+				io.Copy(to, from)
+				to.(half).CloseWrite()
+				done <- true
+			}
+			go pass(from, to)
+			go pass(to, from)
+			<-done
+			<-done
+		}()
+	}
 }
 
 func main() {
@@ -88,14 +131,26 @@ func main() {
 			fail(err)
 		}
 		end(session.Wait())
+	case "local":
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			fail(err)
+		}
+		lead(listener, func() (net.Conn, error) { return client.Dial(network(flag.Arg(1)), flag.Arg(1)) })
+	case "listen":
+		listener, err := client.Listen(network(flag.Arg(1)), flag.Arg(1))
+		if err != nil {
+			fail(err)
+		}
+		lead(listener, func() (net.Conn, error) { return net.Dial(network(flag.Arg(2)), flag.Arg(2)) })
 	case "dial":
-		conn, err := client.Dial("tcp", flag.Arg(1))
+		conn, err := client.Dial(network(flag.Arg(1)), flag.Arg(1))
 		if err != nil {
 			fail(err)
 		}
 		go func() {
 			io.Copy(conn, os.Stdin)
-			conn.(interface{ CloseWrite() error }).CloseWrite()
+			conn.(half).CloseWrite()
 		}()
 		if _, err := io.Copy(os.Stdout, conn); err != nil {
 			fail(err)
@@ -128,6 +183,6 @@ func main() {
 		}
 		fmt.Println("all", count)
 	default:
-		fail(errors.New("exec, shell, dial or many is needed"))
+		fail(errors.New("exec, shell, dial, local, listen or many is needed"))
 	}
 }
