@@ -32,25 +32,26 @@ import tempfile
 from meters import Cgroups
 import charts
 from report import Report
+from forwards import FORWARDS, Forwards
 from loads import LOADS, Loads
 from scenarios import SCENARIOS as COPIES, Altered, Bench as Copies
 from servers import CHECKOUT, KEY_TYPES, Ringgate, Sshd, Trouble, make_identities, say
 
 
-SCENARIOS = {**COPIES, **LOADS}
+SCENARIOS = {**COPIES, **LOADS, **FORWARDS}
 # Those that do not run unless they are named: ringbench measures the same better.
 SUPERSEDED = ("echo", "echo-load", "connect", "idle-memory", "exec-down", "exec-up")
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes128-ctr")
 KEXES = ("curve25519-sha256", "mlkem768x25519-sha256", "ecdh-sha2-nistp256", "sntrup761x25519-sha512@openssh.com")
 # Minutes instead of hours.
 QUICK = {"repeat": 1, "ciphers": ",".join(CIPHERS[:1] + CIPHERS[2:3]), "size": 2**26, "memory_size": 2**28, "keystrokes": 300,
-         "logins": 60, "commands": 300, "parallel_size": 2**24, "distance_size": 2**25, "round_trips": [100], "files": 500,
+         "logins": 60, "commands": 300, "parallel_size": 2**24, "forward_connects": 60, "distance_size": 2**25, "round_trips": [100], "files": 500,
          "day_seconds": 4, "idle_sessions": 200, "idle_sshd_sessions": 40, "idle_bytes": 2**20, "rest": 6.0,
          "kexes": ",".join(KEXES[:2])}
 
 
-class Bench(Copies, Loads):
-    """Both kinds of scenarios on the same targets."""
+class Bench(Copies, Loads, Forwards):
+    """All kinds of scenarios on the same targets."""
 
 
 def size_of(text):
@@ -117,6 +118,7 @@ def parse_arguments(argv):
     add("--distance-size", type=size_of, default=size_of("512M"), help="of distance (default 512M)")
     add("--round-trips", type=lambda text: [int(word) for word in text.split(",")], default=[50, 100, 150],
         metavar="LIST", help="of distance, in ms (default 50,100,150)")
+    add("--forward-connects", type=int, default=300, help="of forwards, one repetition (default 300)")
     add("--rest", type=float, default=40, help="seconds before memory is read (default 40)")
     add("--json", metavar="FILE", help="write all runs there")
     add("--out", metavar="DIR", help="write results.json, results.md and charts (SVG) there")

@@ -13,6 +13,7 @@ import socket
 import struct
 import tempfile
 import threading
+import time
 
 import pytest
 
@@ -229,7 +230,13 @@ def test_stalled_readers_beside_a_fast_one(new_region, server, way):
         flags += [f"-{letter}", f"{port}:127.0.0.1:{target.port}"]
     with forwarding(region, *flags, port=ports[2]), contextlib.ExitStack() as stack:
         data = os.urandom(16 * MIB)
-        assert exchange(ports[2], data) == data
+
+        def seconds():
+            begin = time.monotonic()
+            assert exchange(ports[2], data) == data
+            return time.monotonic() - begin
+
+        usual = min(seconds() for _ in range(2))
         growth = Growth(region)
         try:
             for _ in range(count):
@@ -237,8 +244,9 @@ def test_stalled_readers_beside_a_fast_one(new_region, server, way):
                 s = stack.enter_context(connect(ports[1]))
                 threading.Thread(target=flood, args=(s,), daemon=True).start()
             wait_until(lambda: len(stuck) >= 2 * count, "so many stuck connections", 60)
-            for _ in range(2):
-                assert exchange(ports[2], data) == data
+            # Three tries: this machine has other things to do, too.
+            beside = min(seconds() for _ in range(3))
+            assert beside < 3 * usual + 0.5, (beside, usual)
             growth.check(more=(window_mib - 8) * MIB if window_mib > 8 else 0)
         finally:
             stop.set()
