@@ -14,13 +14,13 @@ import time
 
 class Terminal:
     def __init__(self, argv, rows=24, columns=80, env=None, before=None):
-        """before(fd): may change the terminal's modes before the client starts."""
+        """env: the client's; else ours with TERM=xterm, whatever the tests were started from.
+        before(fd): may change the terminal's modes before the client starts."""
         self.master, slave = pty.openpty()
         self.resize(rows, columns)
         if before is not None:
             before(slave)
-        environment = dict(os.environ if env is None else env)
-        environment.setdefault("TERM", "xterm")
+        environment = dict(os.environ, TERM="xterm") if env is None else env
 
         def own_terminal():
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
