@@ -160,13 +160,15 @@ def test_refusal_is_cleaned(faulty):
     """What procd says reaches ssh -v without what would steer a terminal, and the session goes on."""
 
     def behave(stream):
-        number = None
-        for frame in frames(stream):
+        number, is_refused = None, False
+        for frame in frames(stream):  # the two come in any order
             if frame[0] == LISTEN:
                 stream.send(LISTEN_REFUSED, 0, frame[2], "denied", "no\x1b[31m\r\nfake")
+                is_refused = True
             elif frame[0] == OPEN:
                 number = frame[1]
                 stream.send(OPENED, number, 1 << 16, {})
+            if number and is_refused:
                 finish(stream, number)
                 return True
         return False
