@@ -242,6 +242,7 @@ class Server(ThreadingHTTPServer):
 class FakeHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 60
+    disable_nagle_algorithm = True  # or each body waits for the acknowledgement of the headers before it
 
     def log_message(self, *_):
         pass
