@@ -120,7 +120,7 @@ static void test_env(void **state)
 	strcpy(s.user.shell, "/bin/sh");
 	strcpy(s.ticket.client, "[2001:db8::7]:4711");
 	strcpy(s.address, "10.0.0.1:22");
-	env = env_make(&s, &o, NULL);
+	env = env_make(&s, &o, NULL, NULL);
 	assert_non_null(env);
 	assert_string_equal(get(env, "LANG"), "second");
 	assert_string_equal(get(env, "LA"), "prefix");
@@ -132,13 +132,15 @@ static void test_env(void **state)
 	assert_string_equal(get(env, "SSH_CLIENT"), "2001:db8::7 4711 22");
 	assert_string_equal(get(env, "SSH_CONNECTION"), "2001:db8::7 4711 10.0.0.1 22");
 	assert_null(get(env, "SSH_TTY"));
+	assert_null(get(env, "SSH_AUTH_SOCK"));
 	env_free(env);
 	o.pty.term = bytes_str("xterm");
 	strcpy(s.ticket.client, "somewhere");
 	strcpy(s.address, "unix:/run/procd");
-	env = env_make(&s, &o, "/dev/pts/3");
+	env = env_make(&s, &o, "/dev/pts/3", "/tmp/agent");
 	assert_string_equal(get(env, "TERM"), "xterm");
 	assert_string_equal(get(env, "SSH_TTY"), "/dev/pts/3");
+	assert_string_equal(get(env, "SSH_AUTH_SOCK"), "/tmp/agent");
 	assert_string_equal(get(env, "SSH_CONNECTION"), "somewhere 0 UNKNOWN 0");
 	env_free(env);
 }
