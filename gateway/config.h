@@ -43,9 +43,10 @@ struct config {
 	} log;
 
 	struct {
-		uint32_t grace_s;            /* login.grace_s: deadline for logging in, 60 */
-		uint32_t max_bad_signatures; /* login.max_bad_signatures: 6 */
-		uint32_t max_keys;           /* login.max_keys: keys offered, 30 */
+		char banner_file[CONFIG_PATH_MAX]; /* login.banner_file: shown before login; "" = none */
+		uint32_t grace_s;                  /* login.grace_s: deadline for logging in, 60 */
+		uint32_t max_bad_signatures;       /* login.max_bad_signatures: 6 */
+		uint32_t max_keys;                 /* login.max_keys: keys offered, 30 */
 		uint32_t start_begin;        /* login.unauthenticated.begin: connections from which drops begin, 100 */
 		uint32_t start_rate;         /* login.unauthenticated.rate: per cent dropped there, 30 */
 		uint32_t start_full;         /* login.unauthenticated.full: all dropped from here, 1000 */
@@ -68,8 +69,9 @@ struct config {
 		uint32_t rekey_s;             /* session.rekey_s: 3600; 0 = never by time */
 		char accept_env[CONFIG_LIST_MAX * 4][64]; /* session.accept_env: further patterns (NAME or PREFIX*) */
 		uint32_t accept_env_count;
-		uint32_t resume_timeout_s; /* session.resume_timeout_s: for a paused sandbox to wake up, 60 */
-		uint32_t resume_poll_s;    /* session.resume_poll_s: the directory may hold an answer back, 15 */
+		char motd_file[CONFIG_PATH_MAX]; /* session.motd_file: shown on a terminal; "" = none */
+		uint32_t resume_timeout_s;       /* session.resume_timeout_s: for a paused sandbox to wake up, 60 */
+		uint32_t resume_poll_s;          /* session.resume_poll_s: the directory may hold an answer back, 15 */
 	} session;
 
 	/* policy.*: the region's; three of them have older names, session.forward_{tcp,listen,unix} */

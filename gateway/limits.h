@@ -122,6 +122,9 @@
 #define CHECK_RETRY_MS 1000
 #define CHECK_RETRY_MAX_MS 30000
 
+/* Of login.banner_file and session.motd_file: several screens. */
+#define TEXT_FILE_BYTES_MAX (8 * 1024)
+
 #define WORKERS_MAX 256
 #define HANDSHAKERS_MAX 64
 

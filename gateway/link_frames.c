@@ -13,7 +13,7 @@ static void send_open(struct link *l)
 	struct links *ls = l->links;
 	struct policies p = session_policies(ls->session);
 	struct frame f = {.type = FRAME_OPEN};
-	char why[POLICY_WHY_MAX];
+	char why[POLICY_WHY_MAX], motd[MOTD_BYTES];
 
 	if (!link_is_allowed(l, why)) {
 		link_forbid(l, why);
@@ -36,6 +36,10 @@ static void send_open(struct link *l)
 	f.open.kind = bytes_str(l->setup->kind);
 	f.open.credit = l->down_credit;
 	f.open.options = l->setup->options;
+	if (link_setup_is_greeted(l->setup)) {
+		texts_motd(&ls->session->server->texts, motd);
+		f.open.options.message = bytes_str(motd);
+	}
 	if (l->setup->options.agent)
 		ls->forwards.is_agent_asked = true;
 	if (procd_client_send(ls->procd, &f) < 0) {

@@ -117,6 +117,11 @@ bool link_setup_start(struct link_setup *s, const struct chan_request *r)
 	}
 }
 
+bool link_setup_is_greeted(const struct link_setup *s)
+{
+	return s->options.has_pty && strcmp(s->kind, "shell") == 0;
+}
+
 bool link_setup_forward(struct link_setup *s, const struct chan_open *o)
 {
 	if (o->kind == CHAN_UNIX) {

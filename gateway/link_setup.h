@@ -30,6 +30,9 @@ MUST_USE bool link_setup_env(struct link_setup *s, const struct config *c, const
 MUST_USE bool link_setup_start(struct link_setup *s, const struct chan_request *r);
 MUST_USE bool link_setup_forward(struct link_setup *s, const struct chan_open *o);
 
+/* Is it a login shell on a terminal? */
+bool link_setup_is_greeted(const struct link_setup *s);
+
 /* Once it says what to start or where to lead. */
 MUST_USE bool link_setup_is_allowed(const struct link_setup *s, const struct policies *p, char ret_why[POLICY_WHY_MAX]);
 /*

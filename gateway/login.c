@@ -288,6 +288,15 @@ static void probe_step(struct session *s)
 	}
 }
 
+void login_on_begin(struct session *s)
+{
+	char banner[BANNER_BYTES];
+
+	texts_banner(&s->server->texts, banner);
+	if (banner[0])
+		conn_banner(s->conn, banner);
+}
+
 void login_on_auth(struct session *s, const struct auth_query *q)
 {
 	struct login *l = s->login;

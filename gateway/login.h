@@ -11,6 +11,7 @@ bool login_admits(struct handshaker *h);
 /* login.unauthenticated.per_address: counts it, or false. */
 bool login_admits_address(struct session *s);
 
+void login_on_begin(struct session *s);
 void login_on_auth(struct session *s, const struct auth_query *q);
 void login_on_auth_failure(struct session *s, enum auth_failure why, const char *detail);
 /* Cancels what is asked and frees it. */

@@ -51,7 +51,7 @@ static void print_help(void)
 	     "\n"
 	     "signals: SIGTERM and SIGINT end live sessions with a message and exit 0; SIGHUP reopens the log and "
 	     "reads the\n"
-	     "directory again.\n"
+	     "directory, banner and message of the day again.\n"
 	     "exit status: 0 ended or checked well; 1 could not start, or lost what it needs; 2 wrong usage.");
 }
 
@@ -305,6 +305,18 @@ static void reload_directory(struct server *s, bool is_asked)
 		log_event(LOG_INFO, "directory", LOG_STR("result", "unchanged"));
 }
 
+static void reload_texts(struct server *s)
+{
+	char error[CONFIG_ERROR_BYTES];
+
+	if (!s->config->login.banner_file[0] && !s->config->session.motd_file[0])
+		return;
+	if (texts_load(&s->texts, s->config, error) < 0)
+		log_event(LOG_ERROR, "texts", LOG_STR("result", "kept the old content"), LOG_STR("error", error));
+	else
+		log_event(LOG_INFO, "texts", LOG_STR("result", "read again"));
+}
+
 /* Main's own work: signals, and the directory file looked at now and then. Returns at SIGTERM or SIGINT. */
 static void wait_for_end(struct server *s, const sigset_t *signals)
 {
@@ -318,8 +330,10 @@ static void wait_for_end(struct server *s, const sigset_t *signals)
 			log_event(LOG_INFO, "stop", LOG_STR("signal", sig == SIGTERM ? "TERM" : "INT"));
 			return;
 		}
-		if (sig == SIGHUP)
+		if (sig == SIGHUP) {
 			log_reopen();
+			reload_texts(s);
+		}
 		if (is_file && (sig == SIGHUP || s->config->directory_check_s > 0))
 			reload_directory(s, sig == SIGHUP);
 	}
@@ -406,6 +420,9 @@ int main(int argc, char **argv)
 	if (proof_init() < 0)
 		return fail("libsodium does not start");
 	server.config = &config;
+	texts_init(&server.texts);
+	if (texts_load(&server.texts, &config, error) < 0)
+		return fail(error);
 	if (config.directory[0] && static_directory_new(config.directory, &server.directory, error) < 0)
 		return fail(error);
 	if (flags.is_check) {

@@ -14,6 +14,7 @@
 #include "gateway/directory.h"
 #include "gateway/limits.h"
 #include "gateway/probe_limit.h"
+#include "gateway/texts.h"
 #include "ring/ring.h"
 #include "ssh/conn.h"
 #include "upstream/procd/proof.h"
@@ -69,6 +70,7 @@ struct server {
 	struct directory *directory;
 	struct policy *policy; /* the region's; made by server_start */
 	struct proof_secret secret;
+	struct texts texts;
 	struct counters counters;
 	_Atomic uint64_t up_grown_bytes; /* of all sessions: windows beyond session.window_bytes */
 	_Atomic uint64_t up_held_bytes;  /* of all sessions: sent by clients, and no credit of procd's for it yet */

@@ -453,6 +453,11 @@ static void on_timer(struct timer *t)
 
 /* --- what the connection reports --- */
 
+static void on_auth_begin(struct conn *c)
+{
+	login_on_begin(conn_owner(c));
+}
+
 static void on_auth(struct conn *c, const struct auth_query *q)
 {
 	login_on_auth(conn_owner(c), q);
@@ -508,6 +513,7 @@ static void on_end(struct conn *c, const char *reason, bool is_clean)
 }
 
 static const struct conn_events conn_events = {
+	.on_auth_begin = on_auth_begin,
 	.on_auth = on_auth,
 	.on_auth_failure = on_auth_failure,
 	.on_authenticated = on_authenticated,

@@ -158,6 +158,10 @@ static const struct setting settings[] = {
 	{"log.file", TEXT(log.file, is_path), .unit = "a file, or - for standard error", .initial = "-",
 	 .help = "Records are appended to it; SIGHUP opens it anew."},
 
+	{"login.banner_file", TEXT(login.banner_file, is_path), .unit = "a file",
+	 .help = "Shown to everybody before login: UTF-8, at most 8 KiB, without control characters. Read at start and "
+		 "at "
+		 "SIGHUP."},
 	{"login.grace_s", U32(login.grace_s), .unit = "seconds", .min = 1, .max = 3600, .initial = "60",
 	 .help = "From accepting a connection to its user being logged in."},
 	{"login.max_bad_signatures", U32(login.max_bad_signatures), .min = 1, .max = 100, .initial = "6",
@@ -218,6 +222,10 @@ static const struct setting settings[] = {
 	{"session.accept_env", LIST(session.accept_env, session.accept_env_count, is_env_pattern),
 	 .unit = "NAME or PREFIX*", .initial = "",
 	 .help = "Environment variables that clients may set besides `LANG`, `LC_*`, `TERM`, `COLORTERM` and `GIT_*`."},
+	{"session.motd_file", TEXT(session.motd_file, is_path), .unit = "a file",
+	 .help = "The message of the day: shown on a terminal before a login shell, unless the sandbox's user has a "
+		 "file "
+		 "~/.hushlogin. UTF-8, at most 8 KiB; escape sequences are passed on. Read at start and at SIGHUP."},
 	{"session.resume_timeout_s", U32(session.resume_timeout_s), .unit = "seconds", .min = 1, .max = 3600,
 	 .initial = "60",
 	 .help = "A paused sandbox has so long to wake up while the user's channels wait; then they end with exit "

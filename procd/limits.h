@@ -37,6 +37,9 @@
 
 /* TERM is a terminal's name, not a place to hide bytes in. */
 #define TERM_BYTES_MAX 256
+
+/* A message of the day; a longer one is left out. */
+#define GREETING_BYTES_MAX (32 * 1024)
 /* Rows and columns of a terminal are 16 bits in the kernel. */
 #define TERMINAL_CELLS_MAX 65535
 

@@ -375,6 +375,35 @@ static void start_agent(struct channel *c, const struct start *st)
 	(void)!write(st->spawn.tty >= 0 ? st->spawn.tty : st->spawn.err, text, (size_t)n);
 }
 
+/* The user does not want to be greeted. */
+static bool is_hushed(const struct session *s)
+{
+	char path[PATH_MAX];
+	int n = snprintf(path, sizeof(path), "%s/.hushlogin", s->user.home);
+
+	return n < (int)sizeof(path) && access(path, F_OK) == 0;
+}
+
+/*
+ * The message of the day, before the shell says anything. Not written to the terminal: that holds less, and nobody reads from it while
+ * the shell is being started. So CR LF is made here.
+ */
+static void greet(struct channel *c, struct bytes text)
+{
+	uint8_t *lines =
+		text.n > 0 && text.n <= GREETING_BYTES_MAX && !is_hushed(c->session) ? malloc(2 * text.n) : NULL;
+	uint32_t n = 0;
+
+	if (!lines)
+		return;
+	for (size_t i = 0; i < text.n; i++) {
+		if (text.p[i] == '\n')
+			lines[n++] = '\r';
+		lines[n++] = text.p[i];
+	}
+	source_put_first(&c->process.out, lines, n);
+}
+
 static int start(struct channel *c, const struct frame_open_options *o, struct start *st)
 {
 	struct process *p = &c->process;
@@ -384,6 +413,8 @@ static int start(struct channel *c, const struct frame_open_options *o, struct s
 		return channel_refuse(c, p->has_pty ? "no-pty" : "no-memory", strerror(-rc));
 	if (o->agent)
 		start_agent(c, st);
+	if (p->has_pty && !st->command)
+		greet(c, o->message);
 	st->env = env_make(c->session, o, p->has_pty ? st->tty : NULL, p->agent ? agent_path(p->agent) : NULL);
 	rc = st->env ? run(c, st) : -ENOMEM;
 	return rc < 0 ? channel_refuse(c, "no-memory", strerror(-rc)) : 0;
@@ -418,6 +449,8 @@ static int process_open(struct channel *c, const struct frame *f, bool has_comma
 	start_deinit(&st);
 	if (rc == 0)
 		channel_opened(c);
+	if (rc == 0 && p->out.first)
+		channel_ready(c);
 	return rc;
 }
 
@@ -475,6 +508,7 @@ static void process_end(struct channel *c)
 	}
 	session_unwatch(c->session, &p->sink.fd);
 	sink_deinit(&p->sink);
+	source_deinit(&p->out);
 	p->sink.state = SINK_CLOSED;
 	p->out.is_done = p->err.is_done = true;
 	agent_stop(p->agent);

@@ -8,6 +8,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -23,8 +25,23 @@ void source_init(struct source *s, int fd, enum source_kind kind, uint32_t strea
 	s->stream = stream;
 	s->is_readable = s->is_hung_up = s->is_broken = s->is_enlarged = false;
 	s->is_done = fd < 0;
+	s->first = NULL;
+	s->first_bytes = s->first_sent = 0;
 	s->owed = 0;
 	s->read_bytes = 0;
+}
+
+void source_put_first(struct source *s, uint8_t *text, uint32_t bytes)
+{
+	ASSERT(s->kind == SOURCE_TERMINAL && !s->first && s->read_bytes == 0);
+	s->first = text;
+	s->first_bytes = bytes;
+}
+
+void source_deinit(struct source *s)
+{
+	free(s->first);
+	s->first = NULL;
 }
 
 void source_on_events(struct source *s, uint32_t events)
@@ -37,7 +54,7 @@ void source_on_events(struct source *s, uint32_t events)
 
 bool source_has_output(const struct source *s, const struct channel *c)
 {
-	return s->is_readable && !s->is_done && c->send_credit > 0;
+	return (s->is_readable || s->first) && !s->is_done && c->send_credit > 0;
 }
 
 void source_owe(struct source *s)
@@ -86,6 +103,28 @@ static void source_read(struct source *s, struct channel *c, uint32_t n)
 	}
 }
 
+static bool first_emit(struct source *s, struct channel *c)
+{
+	struct outq *q = &c->session->out;
+	uint32_t n = s->first_bytes - s->first_sent;
+	uint8_t *p;
+
+	if (n > TERMINAL_READ * TERMINAL_READS)
+		n = TERMINAL_READ * TERMINAL_READS;
+	if (n > c->send_credit)
+		n = c->send_credit;
+	p = outq_urgent_reserve(q, n);
+	if (!p)
+		return false;
+	memcpy(p, s->first + s->first_sent, n);
+	outq_urgent_commit(q, c->number, s->stream, n);
+	c->send_credit -= n;
+	s->first_sent += n;
+	if (s->first_sent == s->first_bytes)
+		source_deinit(s);
+	return true;
+}
+
 /* Terminals: small reads, into the urgent frames. */
 static bool terminal_emit(struct source *s, struct channel *c)
 {
@@ -120,6 +159,8 @@ bool source_emit(struct source *s, struct channel *c, uint32_t frames)
 
 	if (!source_has_output(s, c))
 		return false;
+	if (s->first)
+		return first_emit(s, c);
 	if (s->kind == SOURCE_TERMINAL)
 		return terminal_emit(s, c);
 	n = outq_read(&c->session->out, s->fd, c->number, s->stream, frames, c->send_credit, &asked);

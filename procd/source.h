@@ -28,11 +28,16 @@ struct source {
 	bool is_done;
 	bool is_broken; /* it ended with an error, not with an end of file */
 	bool is_enlarged;
+	uint8_t *first; /* of a terminal: sent before what is read from it; NULL */
+	uint32_t first_bytes, first_sent;
 	uint32_t owed; /* bytes that were in it when its writer was reaped */
 	uint64_t read_bytes;
 };
 
 void source_init(struct source *s, int fd, enum source_kind kind, uint32_t stream);
+/* A terminal's first words, of somebody else's than the program's; `text` is the source's then, from malloc. */
+void source_put_first(struct source *s, uint8_t *text, uint32_t bytes);
+void source_deinit(struct source *s);
 /* Takes what epoll said. */
 void source_on_events(struct source *s, uint32_t events);
 /* True when there may be something to read, and credit for it. */

@@ -283,6 +283,12 @@ static void handle_request(struct conn *c, const uint8_t *p, size_t n)
 				"the user name or service of an authentication may not change");
 		return;
 	}
+	if (!c->auth.has_begun) {
+		c->auth.has_begun = true;
+		c->events->on_auth_begin(c);
+		if (c->has_ended)
+			return;
+	}
 	r.is_hostbound = bytes_is(r.method, "publickey-hostbound-v00@openssh.com");
 	if (!r.is_hostbound && !bytes_is(r.method, "publickey")) {
 		bool is_none = bytes_is(r.method, "none");

@@ -137,6 +137,8 @@ enum chan_open_failure {
 enum chan_answer { CHAN_NO, CHAN_YES, CHAN_LATER };
 
 struct conn_events {
+	/* The client's first request to log in has come and is not answered: words for him go now (conn_banner). */
+	void (*on_auth_begin)(struct conn *c);
 	/* A key is offered, or proved. Answer by conn_auth_answer, now or later; until then no further request is looked at. */
 	void (*on_auth)(struct conn *c, const struct auth_query *q);
 	/* A request that was refused here, for the log and counters. */

@@ -53,6 +53,7 @@ struct auth {
 	bool is_asking_signed;
 	bool is_done;         /* USERAUTH_SUCCESS was queued */
 	bool has_user;        /* a request named him */
+	bool has_begun;       /* on_auth_begin was called */
 	uint32_t key_count;   /* keys offered */
 	uint32_t bad_count;   /* wrong signatures */
 	uint32_t other_count; /* requests of methods that are not offered */

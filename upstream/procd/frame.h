@@ -77,7 +77,7 @@ struct frame_open_options {
 	uint32_t env_count;
 	struct bytes command; /* exec */
 	struct bytes name;    /* subsystem */
-	struct bytes message; /* subsystem FRAME_SFTP_READ_ONLY: for whoever tries to write */
+	struct bytes message; /* shell: of the day; subsystem FRAME_SFTP_READ_ONLY: for whoever tries to write */
 	struct bytes host;    /* tcp: where to; forwarded-tcp: the address listened on */
 	struct bytes originator_host;
 	struct bytes path; /* unix */
