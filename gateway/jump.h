@@ -3,8 +3,8 @@
  *
  *   client ══ SSH ══► session of rs-a ─► link ─► jump ══ socketpair ══► session of rs-b: logs in as any other connection
  *
- * A direct-tcpip to a name of the gateway's own never reaches the sandbox, nor wakes it: its far side is a connection that a handshake
- * thread takes as one that was accepted, with the limits for those, under the true address of the client.
+ * A direct-tcpip to a name of the gateway's own never reaches the sandbox, nor waits for it: its far side is a connection that a
+ * handshake thread takes as one that was accepted, with the limits for those, under the true address of the client.
  *
  * Owner:  the link, until either side ends; then the jump itself, until its stream is closed.
  * Life:   freed when the kernel has nothing in flight of it.

@@ -11,6 +11,7 @@ import asyncssh
 import pytest
 
 from aclient import connect as aconnect, finish
+from fake_region import FakeRegion
 from regions import Region, run, sha_of_file
 from waiting import is_alive, wait_until
 
@@ -90,6 +91,22 @@ def test_command(region, jump):
     assert field(within, "client") == field(outer, "client")
     assert client.split()[:2] == field(outer, "client").split(":"), client
     assert f"{region.box}   | " not in log, log
+
+
+def test_through_one_that_sleeps(bin_dir):
+    """Nothing of it waits for the first sandbox, which does not wake up."""
+    region = FakeRegion(bin_dir, [f"jump.names={NAME}"], boxes=("rs-one", "rs-two")).start()
+    region.control.boxes["rs-one"].wake_s = None
+    region.control.pause("rs-one")
+
+    async def go():
+        async with aconnect(region, box="rs-one") as outer, inner(region, outer, box="rs-two") as within:
+            assert (await within.run("echo there", check=True)).stdout == "there\n"
+
+    try:
+        finish(go(), 60)
+    finally:
+        region.stop()
 
 
 def test_names(region):
