@@ -17,6 +17,9 @@
 #define TEAM_ID_MAX 64
 #define USER_ID_MAX 64
 
+/* What a team and a sandbox forbid, as a control plane says it in JSON, and a NUL: 16 commands and 32 ranges of ports each fit. */
+#define POLICY_TEXT_MAX 8192
+
 /* "SHA256:" and 43 characters of unpadded base64. */
 #define FINGERPRINT_CHARS 50
 

@@ -28,7 +28,8 @@ enum l1_kind {
 #define L1_KINDS 4
 
 #define L1_NAME_MAX RECORD_NAME_MAX
-#define L1_VALUE_MAX (GRANTS_MAX * sizeof(struct grant))
+/* A route and its policies' text; a key's grants are less. */
+#define L1_VALUE_MAX (GRANTS_MAX * sizeof(struct grant) + POLICY_TEXT_MAX)
 /* A key's record, its revision, and that of each of its grants. */
 #define L1_DEPS_MAX (2 + GRANTS_MAX)
 

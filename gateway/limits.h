@@ -144,7 +144,7 @@
  */
 #define REGION_REQUESTS_MAX 16384
 
-/* Look-ups under way; each holds up to 20 KB. The control plane answers in milliseconds, so more are a sign that it does not. */
+/* Look-ups under way; each holds up to 30 KB. The control plane answers in milliseconds, so more are a sign that it does not. */
 #define REGION_LOOKUPS_MAX 4096
 #define REGION_LOOKUP_BUCKETS 1024
 

@@ -74,6 +74,7 @@ struct link *link_new(struct links *ls, struct chan *ch)
 	chain_init(&l->up, ring_pool(ls->session->ring));
 	list_add_tail(&ls->list, &l->node);
 	ls->count++;
+	ls->moved_us = ring_now_us(ls->session->ring);
 	ls->up_total += l->up_granted;
 	chan_set_owner(ch, l);
 	return l;

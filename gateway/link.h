@@ -82,6 +82,7 @@ struct links {
 	uint32_t up_total;        /* sum of up_granted */
 	uint32_t down_total;      /* sum of down_credit */
 	uint32_t opened_count;    /* channels since the session began, for the log */
+	uint64_t moved_us;        /* when a channel last carried something, or one was opened */
 	struct forwards forwards; /* what listens in the sandbox for the client */
 	struct deferred settle;   /* end of the batch: credits, windows */
 	const struct links_events *events;

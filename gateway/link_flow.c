@@ -155,6 +155,7 @@ int links_on_data(struct links *ls, uint32_t channel, uint32_t stream, struct by
 		return -EPROTO;
 	l->down_credit -= (uint32_t)piece.n;
 	ls->down_total -= (uint32_t)piece.n;
+	ls->moved_us = ring_now_us(ls->session->ring);
 	if (!link_can_send(l))
 		return 0;
 	if (chan_is_eof_sent(l->chan))

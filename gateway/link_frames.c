@@ -8,6 +8,19 @@
 
 #include <errno.h>
 
+/* Of a sandbox that slept it was not known when the client asked. On a terminal its user is told; ssh -v was told already. */
+static void limit_agent(struct link *l, const struct policies *p)
+{
+	char why[POLICY_WHY_MAX];
+
+	if (l->offers_agent && !link_may_offer_agent(l)) {
+		l->offers_agent = l->setup->options.agent = false;
+		l->setup->is_agent_refused = true;
+	}
+	if (l->setup->is_agent_refused && l->has_pty && !policies_allow_agent(p, why))
+		link_tell(l, why);
+}
+
 static void send_open(struct link *l)
 {
 	struct links *ls = l->links;
@@ -20,9 +33,7 @@ static void send_open(struct link *l)
 		return;
 	}
 	link_setup_limit(l->setup, &p, why);
-	/* Of a sandbox that slept it was not known when the client asked. */
-	if (l->offers_agent && !link_may_offer_agent(l))
-		l->offers_agent = l->setup->options.agent = false;
+	limit_agent(l, &p);
 	link_move(l, LINK_OPENING);
 	link_clear_waking(l);         /* while all of the client's window is ours still */
 	l->is_silent = l->is_forward; /* a connection that procd makes may take its time */

@@ -146,8 +146,12 @@ bool link_may_offer_agent(struct link *l)
 
 static enum chan_answer on_offer_agent(struct link *l)
 {
-	if (l->state != LINK_NEW || !link_may_offer_agent(l))
+	if (l->state != LINK_NEW)
 		return CHAN_NO;
+	if (!link_may_offer_agent(l)) {
+		l->setup->is_agent_refused = true;
+		return CHAN_NO;
+	}
 	l->offers_agent = l->setup->options.agent = true;
 	return CHAN_YES;
 }

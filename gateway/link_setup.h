@@ -15,6 +15,7 @@
 struct link_setup {
 	const char *kind; /* shell, exec, subsystem, tcp, unix */
 	struct frame_open_options options;
+	bool is_agent_refused; /* by the policy, when it was offered; its user is told when the program starts */
 	/* Owned copies behind the options. */
 	struct frame_env env[FRAME_ENV_MAX];
 	size_t env_bytes;

@@ -34,7 +34,7 @@ void link_window_on_data(struct link *l, size_t n)
 		l->up_mark_us = 0;
 	}
 	l->up_taken += n;
-	l->up_heard_us = now;
+	l->up_heard_us = l->links->moved_us = now;
 }
 
 void link_window_hold(struct link *l, size_t n)

@@ -409,8 +409,8 @@ void policies_idle(const struct policies *p, struct idle_limit *ret)
 		else
 			snprintf(ret->whose, sizeof(ret->whose), "this sandbox's policy (idle_timeout_s)");
 	}
-	if (ret->warning_s > ret->timeout_s)
-		ret->warning_s = ret->timeout_s;
+	if (ret->warning_s > ret->timeout_s / 2)
+		ret->warning_s = ret->timeout_s / 2;
 }
 
 bool host_is_loopback(struct bytes host)

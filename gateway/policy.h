@@ -79,6 +79,13 @@ void policy_put(struct policy *p);
 MUST_USE int policy_read(const struct doc *doc, const struct doc_node *map, struct policy **ret_policy, char *ret_error,
 			 size_t error_bytes);
 
+/*
+ * {"sandbox": …, "team": …} as JSON, either of them or none; "" is none. What is read here came from a control plane, perhaps through
+ * Redis. *ret_team and *ret_sandbox are the caller's then, or NULL.
+ */
+MUST_USE int policies_read(const char *text, struct policy **ret_team, struct policy **ret_sandbox, char *ret_error,
+			   size_t error_bytes);
+
 /* What holds for one session. NULL: says nothing, or is not known yet. */
 struct policies {
 	struct policy *region, *team, *sandbox;
@@ -109,7 +116,7 @@ bool policies_limit_commands(const struct policies *p);
 /* When a session that moves nothing ends. */
 struct idle_limit {
 	uint32_t timeout_s;         /* 0: never */
-	uint32_t warning_s;         /* its user is told so long before; at most the timeout */
+	uint32_t warning_s;         /* its user is told so long before; at most half the timeout */
 	char whose[POLICY_WHY_MAX]; /* "the policy of team blue (idle_timeout_s)" */
 };
 void policies_idle(const struct policies *p, struct idle_limit *ret);

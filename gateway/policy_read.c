@@ -4,6 +4,7 @@
  * The values are checked as settings are, against a table of the same form: policy.* of the settings file and a policy anywhere
  * else take the same.
  */
+#include "core/limits.h"
 #include "core/settings.h"
 #include "core/yaml.h"
 #include "gateway/policy.h"
@@ -137,4 +138,49 @@ int policy_read(const struct doc *doc, const struct doc_node *map, struct policy
 		snprintf(ret_error, error_bytes, "out of memory");
 	free(r);
 	return rc;
+}
+
+/* JSON is YAML. Two policies are some 150 nodes. */
+static const struct doc_limits text_limits = {.bytes = POLICY_TEXT_MAX, .nodes = 512};
+
+static int both_read(const struct doc *d, struct policy **both, char *ret_error, size_t error_bytes)
+{
+	const struct doc_node *root = doc_root(d), *value;
+	int rc = 0;
+
+	if (!root || root->kind != DOC_MAP)
+		return doc_fail(d, root, ret_error, error_bytes, "no map of policies");
+	for (const struct doc_node *k = doc_first(d, root); k && rc == 0; k = doc_next(d, value)) {
+		bool is_team = strcmp(doc_text(d, k), "team") == 0;
+
+		value = doc_next(d, k);
+		if (!is_team && strcmp(doc_text(d, k), "sandbox") != 0)
+			return doc_fail(d, k, ret_error, error_bytes, "no policy of a team or a sandbox");
+		rc = policy_read(d, value, &both[is_team], ret_error, error_bytes);
+	}
+	return rc;
+}
+
+int policies_read(const char *text, struct policy **ret_team, struct policy **ret_sandbox, char *ret_error,
+		  size_t error_bytes)
+{
+	struct policy *both[2] = {NULL, NULL};
+	struct doc *d;
+	int rc = 0;
+
+	if (text[0]) {
+		rc = doc_parse("policy", bytes_str(text), &text_limits, &d, ret_error, error_bytes);
+		if (rc == 0) {
+			rc = both_read(d, both, ret_error, error_bytes);
+			doc_free(d);
+		}
+	}
+	if (rc < 0) {
+		policy_put(both[0]);
+		policy_put(both[1]);
+		return rc;
+	}
+	*ret_sandbox = both[0];
+	*ret_team = both[1];
+	return 0;
 }

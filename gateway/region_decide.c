@@ -82,13 +82,42 @@ static bool may_connect(const struct region *r, const struct sockaddr *addr)
 	return c->procd.allow_count == 0;
 }
 
-static void bad_route(struct lookup *l, const char *what, const char *text)
+static void bad_record(struct lookup *l, const char *what, const char *text, const char *reason)
 {
 	log_failure(l, what, text);
 	if (l->known.is_redis)
 		lookup_ask_control(l);
 	else
-		lookup_fail(l, "the sandbox's address cannot be used");
+		lookup_fail(l, reason);
+}
+
+static void bad_route(struct lookup *l, const char *what, const char *text)
+{
+	bad_record(l, what, text, "the sandbox's address cannot be used");
+}
+
+/* What cannot be understood may forbid anything. */
+static bool take_policies(struct lookup *l)
+{
+	struct policy *team = NULL, *sandbox = NULL;
+	char error[128];
+
+	if (policies_read(l->record.policy, &team, &sandbox, error, sizeof(error)) < 0) {
+		bad_record(l, "the policy cannot be understood", error, "the sandbox's policy cannot be used");
+		return false;
+	}
+	policy_put(l->team_policy);
+	policy_put(l->sandbox_policy);
+	l->team_policy = team;
+	l->sandbox_policy = sandbox;
+	return true;
+}
+
+static void give_route(const struct lookup *l, struct answer *a)
+{
+	a->route = l->route;
+	a->team_policy = policy_get(l->team_policy);
+	a->sandbox_policy = policy_get(l->sandbox_policy);
 }
 
 static void lookup_yes(struct lookup *l)
@@ -102,7 +131,7 @@ static void lookup_yes(struct lookup *l)
 		store_route(l->region, &l->route, &l->record, &l->known);
 	a = answer_new(VERDICT_YES);
 	if (a)
-		a->route = l->route;
+		give_route(l, a);
 	lookup_answer(l, a);
 }
 
@@ -115,7 +144,7 @@ static void lookup_yes_resting(struct lookup *l)
 		return;
 	a = answer_new(l->ask.how == ASK_CHECK ? VERDICT_YES : VERDICT_WAKING);
 	if (a)
-		a->route = l->route;
+		give_route(l, a);
 	lookup_answer(l, a);
 }
 
@@ -151,6 +180,8 @@ void lookup_found_route(struct lookup *l, const struct grant *g)
 	strcpy(route->sandbox, l->ask.sandbox);
 	route->grant = *g;
 	route->has_procd_key = record->procd_key[0] != 0;
+	if (!take_policies(l))
+		return;
 	if (!record->procd_url[0]) {
 		lookup_yes_resting(l);
 	} else if (procd_url_parse(record->procd_url, &place) < 0) {

@@ -29,17 +29,20 @@ static bool recall_key(struct region *r, const struct ask *a, uint64_t now_ms, s
 /* Where it is, and one of the grants of which it is known that it lets its user in. */
 static bool recall_route(struct region *r, const struct ask *a, uint64_t now_ms, struct answer *ret)
 {
-	char name[L1_NAME_MAX];
+	char name[L1_NAME_MAX], error[128];
+	struct kept_route kept;
 
 	record_route_name(a->sandbox, name);
-	if (l1_get(r->l1, L1_ROUTE, name, now_ms, &ret->route, sizeof(ret->route)) < 0)
+	if (l1_get(r->l1, L1_ROUTE, name, now_ms, &kept, sizeof(kept)) < 0)
 		return false;
+	ret->route = kept.route;
 	for (uint32_t i = 0; i < a->grant_count; i++) {
 		record_grant_name(a->sandbox, &a->grants[i], name);
 		if (l1_get(r->l1, L1_GRANT, name, now_ms, NULL, 0) < 0)
 			continue;
 		ret->route.grant = a->grants[i];
-		return true;
+		/* It was read before it was kept: there is no memory, or all is well. */
+		return policies_read(kept.policy, &ret->team_policy, &ret->sandbox_policy, error, sizeof(error)) == 0;
 	}
 	return false;
 }
@@ -48,6 +51,7 @@ bool region_recall(struct region *r, const struct ask *a, uint64_t now_ms, struc
 {
 	char name[L1_NAME_MAX];
 
+	ret->team_policy = ret->sandbox_policy = NULL;
 	if (a->how != ASK_ANYBODY)
 		return false;
 	ret->verdict = VERDICT_YES;
@@ -124,8 +128,11 @@ static void route_find(struct directory *d, struct route_query *q)
 	if (region_recall(r, &a, ring_now_us(q->ring) / 1000, &known)) {
 		q->verdict = known.verdict;
 		q->route = known.route;
-		q->team_policy = q->sandbox_policy = NULL;
+		q->team_policy = known.team_policy;
+		q->sandbox_policy = known.sandbox_policy;
 		q->on_done(q);
+		policy_put(known.team_policy);
+		policy_put(known.sandbox_policy);
 	} else if (!ask_send(r, &a, q->ring, q)) {
 		q->verdict = VERDICT_UNAVAILABLE;
 		strcpy(q->reason, "too many look-ups");

@@ -58,6 +58,7 @@ struct answer {
 	enum verdict verdict;
 	char reason[REASON_MAX];
 	struct route route;
+	struct policy *team_policy, *sandbox_policy; /* each a reference, or NULL */
 	uint32_t grant_count;
 	struct grant grants[GRANTS_MAX];
 };
@@ -162,7 +163,7 @@ struct region {
 	uint32_t not_verified_unlogged, failures_unlogged;
 };
 
-/* region_directory.c. Any thread: fills what L1 knows into ret. */
+/* region_directory.c. Any thread: fills what L1 knows into ret, whose policies are the caller's to put. */
 MUST_USE bool region_recall(struct region *r, const struct ask *a, uint64_t now_ms, struct answer *ret);
 
 /* region_request.c */
@@ -192,6 +193,12 @@ void depend_on_key(const struct l1 *l, struct l1_deps *d, const char *fingerprin
 void depend_on_route(const struct l1 *l, struct l1_deps *d, const char *sandbox, const struct grant *g, uint32_t count);
 void store_key(struct region *r, const char *fingerprint, const struct record_key *k, const struct known *n);
 void store_route(struct region *r, const struct route *route, const struct record_route *record, const struct known *n);
+
+/* A route as it lies in L1: as long as its policies' text. */
+struct kept_route {
+	struct route route;
+	char policy[POLICY_TEXT_MAX];
+};
 void store_no(struct region *r, const struct ask *a, uint64_t asked);
 /* Of a NO: the name under which it is remembered. */
 void no_name(const struct ask *a, char ret_name[L1_NAME_MAX]);

@@ -99,6 +99,8 @@ static void lookup_free(struct lookup *l)
 		control_cancel(r->control, l->ask.kind == ASK_KEY ? &l->call.key.call : &l->call.route.call);
 	list_del(&l->node);
 	r->lookup_count--;
+	policy_put(l->team_policy);
+	policy_put(l->sandbox_policy);
 	free(l->read);
 	free(l);
 }
@@ -175,13 +177,14 @@ static void on_route_ok(struct lookup *l)
 
 	_Static_assert(sizeof(record->procd_url) >= sizeof(c->procd_url) &&
 			       sizeof(record->procd_key) >= sizeof(c->procd_key) &&
-			       sizeof(record->state) >= sizeof(c->state),
+			       sizeof(record->state) >= sizeof(c->state) && sizeof(record->policy) >= sizeof(c->policy),
 		       "what the control plane says fits");
 	l->known.version = c->has_version ? c->version : 0;
 	memset(record, 0, sizeof(*record));
 	strcpy(record->procd_url, c->procd_url);
 	strcpy(record->procd_key, c->procd_key);
 	strcpy(record->state, c->state);
+	strcpy(record->policy, c->policy);
 	strcpy(record->team, grant.team);
 	lookup_found_route(l, &grant);
 }
@@ -306,12 +309,16 @@ void lookup_ask(struct region *r, struct request *q)
 
 		if (a) {
 			a->route = known.route;
+			a->team_policy = known.team_policy;
+			a->sandbox_policy = known.sandbox_policy;
 			a->grant_count = known.grant_count;
 			memcpy(a->grants, known.grants, known.grant_count * sizeof(known.grants[0]));
 			request_answer(q, a);
 			answer_put(a);
 			return;
 		}
+		policy_put(known.team_policy);
+		policy_put(known.sandbox_policy);
 	}
 	l = lookup_find(r, &q->ask);
 	if (l) {

@@ -33,6 +33,7 @@ struct lookup {
 	} call;
 	struct record_route record;
 	struct route route;
+	struct policy *team_policy, *sandbox_policy; /* of the record */
 	struct resolve resolve;
 	struct ask ask;
 	struct grant grants[];

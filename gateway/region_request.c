@@ -23,8 +23,11 @@ struct answer *answer_new(enum verdict v)
 
 void answer_put(struct answer *a)
 {
-	if (a && atomic_fetch_sub(&a->refs, 1) == 1)
-		free(a);
+	if (!a || atomic_fetch_sub(&a->refs, 1) != 1)
+		return;
+	policy_put(a->team_policy);
+	policy_put(a->sandbox_policy);
+	free(a);
 }
 
 static void request_free(struct request *q)
@@ -62,7 +65,8 @@ static void answer_route(struct route_query *q, const struct answer *a)
 {
 	q->verdict = a->verdict;
 	q->route = a->route;
-	q->team_policy = q->sandbox_policy = NULL;
+	q->team_policy = a->team_policy;
+	q->sandbox_policy = a->sandbox_policy;
 	memcpy(q->reason, a->reason, sizeof(q->reason));
 	q->pending = NULL;
 	q->on_done(q);

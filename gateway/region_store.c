@@ -151,11 +151,17 @@ void store_route(struct region *r, const struct route *route, const struct recor
 	uint64_t ttl = ttl_ms(r, r->config->cache.route_ttl_s, n);
 	struct l1_deps deps = {.count = 0}, grant_deps = {.count = 0};
 	char name[RECORD_NAME_MAX], grant_name[RECORD_NAME_MAX];
+	size_t policy_bytes = strlen(record->policy) + 1;
+	struct kept_route kept;
+
+	_Static_assert(sizeof(kept) <= L1_VALUE_MAX, "L1 takes it");
 
 	record_route_name(route->sandbox, name);
 	l1_depend(r->l1, &deps, name);
 	depend_on_route(r->l1, &deps, route->sandbox, NULL, 0);
-	remember(r, L1_ROUTE, name, bytes_of(route, sizeof(*route)), &deps, ttl, n);
+	kept.route = *route;
+	memcpy(kept.policy, record->policy, policy_bytes);
+	remember(r, L1_ROUTE, name, bytes_of(&kept, offsetof(struct kept_route, policy) + policy_bytes), &deps, ttl, n);
 	record_grant_name(route->sandbox, &route->grant, grant_name);
 	l1_depend(r->l1, &grant_deps, grant_name);
 	depend_on_route(r->l1, &grant_deps, route->sandbox, &route->grant, 1);

@@ -85,6 +85,7 @@ void session_start(struct handshaker *h, int fd, const struct session_origin *fr
 	(void)socket_tune(fd, s->server->config->session.tcp_user_timeout_ms, CLIENT_NOTSENT_LOWAT);
 	timer_init(&s->timer, on_timer);
 	check_init(s);
+	idle_init(s);
 	bridge_init(&s->bridge, s);
 	stream_open(&s->client, h->ring, fd, &client_events);
 	s->conn = conn_new(s->server->conn_server, &conn_events, s, &s->client.out);
@@ -168,6 +169,7 @@ void session_close(struct session *s, const char *reason)
 	log_end(s);
 	login_free(s);
 	check_end(s);
+	idle_stop(s);
 	uncount_unauthenticated(s);
 	bridge_close(&s->bridge);
 	if (s->conn)
@@ -228,6 +230,7 @@ void session_take_policies(struct session *s, const struct route_query *q)
 	s->sandbox_policy = policy_get(q->sandbox_policy);
 	policy_put(team);
 	policy_put(sandbox);
+	idle_start(s);
 }
 
 /* Waits more for the client, or for procd on his behalf, than who reads his replies leaves there? */
@@ -317,6 +320,8 @@ void session_adopt(struct worker *w, struct session *s)
 		return;
 	}
 	check_adopt(s);
+	s->bridge.links.moved_us = s->heard_us;
+	idle_start(s);
 	conn_pause(s->conn, false);
 	session_flush(s);
 }

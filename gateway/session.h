@@ -14,6 +14,7 @@
 #include "gateway/bridge.h"
 #include "gateway/checks.h"
 #include "gateway/directory.h"
+#include "gateway/idle.h"
 #include "gateway/server.h"
 
 #define SESSION_ID_CHARS (2 * PROOF_SESSION_BYTES)
@@ -66,6 +67,7 @@ struct session {
 	struct grant *grants; /* all of the key's, from the last answer of the directory */
 	uint32_t grant_count;
 	struct check check;
+	struct idle idle;
 	uint64_t started_us, authenticated_us, heard_us;
 	uint64_t asked_us; /* when the last keepalive was sent; while keepalives_out > 0 */
 	uint64_t bytes_from_client, bytes_to_client;

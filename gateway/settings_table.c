@@ -270,7 +270,7 @@ static const struct setting settings[] = {
 	 .zero = "never", .initial = "0",
 	 .help = "A session none of whose channels has carried a byte for so long is ended."},
 	{"policy.idle_warning_s", U32(policy.idle_warning_s), .unit = "seconds", .max = 31536000, .initial = "60",
-	 .help = "So long before that its user is told, on standard error."},
+	 .help = "So long before that its user is told, on standard error; at most half of policy.idle_timeout_s."},
 
 	{"jump.names", LIST(jump.names, jump.names_count, is_jump_name), .unit = "NAME, NAME:PORT, [V6] or [V6]:PORT",
 	 .initial = "",

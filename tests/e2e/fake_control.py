@@ -28,6 +28,7 @@ class Box:
         self.wake_count = 0
         self.on_wake = None     # called when it is to run: its processes go on; may give another procd
         self.holds = True       # answers, for ?wait
+        self.policies = {}      # "policy", "team_policy": as they go into the answer
 
 
 class FakeControl:
@@ -80,6 +81,11 @@ class FakeControl:
             self.boxes[name].state = "paused"
             self.boxes[name].on_wake = on_wake
             self.change("moved", {"sandbox": name}, tells)
+
+    def set_policies(self, name, **policies):
+        with self.lock:
+            self.boxes[name].policies = policies
+            self.change("moved", {"sandbox": name})
 
     def delete_box(self, name):
         with self.lock:
@@ -137,7 +143,7 @@ class FakeControl:
         is_there = box.state == "running"
         return 200, self.versioned({"sandbox_id": name, "team_id": team, "user_id": user, "state": box.state,
                                     "procd_url": box.procd_url if is_there else "",
-                                    "procd_key": box.procd_key if is_there else ""})
+                                    "procd_key": box.procd_key if is_there else "", **box.policies})
 
     def wake(self, name, box, wait_s):
         """Asks for its resume where it is paused, and waits for what comes of it."""

@@ -81,7 +81,8 @@ def frame():
 
 def record():
     version = b"%020d" % 7
-    for payload in ([["t-1", "u-1"], ["t-2", "u-2"]], ["tcp://127.0.0.1:7000", "ed25519:AAAA", "t-1", "running"], True):
+    for payload in ([["t-1", "u-1"], ["t-2", "u-2"]], ["tcp://127.0.0.1:7000", "ed25519:AAAA", "t-1", "running", ""],
+                    ["tcp://127.0.0.1:7000", "", "t-1", "", '{"team": {"agent": false}}'], True):
         yield version + msgpack.packb([1700000000000, payload], use_bin_type=True)
     for name in ("key:SHA256:" + "a" * 43, "route:sb-1", "grant:sb-1:t-1:u-1", "rev:key:SHA256:" + "a" * 43,
                  "rev:member:t-1:u-1", "rev:sandbox:sb-1"):
@@ -97,6 +98,8 @@ def answer():
     for data in (
             {"fingerprint_sha256": fingerprint, "public_key": key_lines()[0], "grants": grants, "version": 7},
             {"fingerprint_sha256": fingerprint, "grants": []}, route, {**route, "procd_url": "", "state": "paused"},
+            {**route, "policy": {"forward_ports": ["80", "8000-8999"], "agent": False, "commands": ["echo \"*\""]},
+             "team_policy": {"sftp": "read_only", "idle_timeout_s": 60}},
             {"next": 9, "revoked": [{"key": fingerprint}, {"user": "u-1", "team": "t-1"}, {"sandbox": "sb-1"}],
              "moved": [{"sandbox": "sb-2"}]}, {"next": 4, "revoked": [], "moved": []}):
         yield json.dumps({"success": True, "data": data}).encode()
@@ -104,7 +107,16 @@ def answer():
         yield json.dumps({"success": False, "error": {"code": "unavailable", "message": message}}).encode()
 
 
-MAKERS = {"pubkey": pubkey, "directory": directory, "frame": frame, "record": record, "answer": answer}
+def policy():
+    everything = {"forward_tcp": "loopback", "forward_ports": ["80", "8000-8999"], "forward_listen": "none",
+                  "listen_ports": ["1-65535"], "forward_unix": False, "agent": True, "jump": False,
+                  "commands": ["id", "git-upload-pack '*'", "a*b*c"], "sftp": "read_only", "sftp_only": True,
+                  "idle_timeout_s": 60, "idle_warning_s": 5}
+    for value in ({}, {"team": everything}, {"sandbox": {"sftp": "none"}, "team": {"commands": ["say \"*\""]}}):
+        yield json.dumps(value).encode()
+
+
+MAKERS = {"policy": policy, "pubkey": pubkey, "directory": directory, "frame": frame, "record": record, "answer": answer}
 NEED_MSGPACK = ("frame", "record")
 
 

@@ -295,6 +295,40 @@ static int route_words_take(const json_t *data, struct control_route_call *r, ch
 	return 0;
 }
 
+/* Both as one text, for who knows what they mean. */
+static int policy_take(const json_t *data, char ret[POLICY_TEXT_MAX], char *ret_reason)
+{
+	static const struct {
+		const char *name, *as;
+	} members[] = {{"policy", "sandbox"}, {"team_policy", "team"}};
+	json_t *both = json_object();
+	int err = both ? 0 : -ENOMEM;
+	size_t n = 0;
+
+	for (size_t i = 0; i < 2 && !err; i++) {
+		json_t *value = json_object_get(data, members[i].name);
+
+		if (is_absent(value))
+			continue;
+		if (!json_is_object(value))
+			err = wrong(ret_reason, "\"%s\" is no object", members[i].name);
+		else if (json_object_set(both, members[i].as, value) < 0)
+			err = -ENOMEM;
+	}
+	ret[0] = 0;
+	if (!err && json_object_size(both) > 0) {
+		n = json_dumpb(both, ret, POLICY_TEXT_MAX - 1, JSON_ENSURE_ASCII | JSON_SORT_KEYS);
+		if (n == 0)
+			err = -ENOMEM;
+		else if (n >= POLICY_TEXT_MAX)
+			err = wrong(ret_reason, "the policies are too large");
+		else
+			ret[n] = 0;
+	}
+	json_decref(both);
+	return err;
+}
+
 static int route_take(const json_t *data, struct control_route_call *r, char *ret_reason)
 {
 	struct control_route_call found = *r;
@@ -308,6 +342,8 @@ static int route_take(const json_t *data, struct control_route_call *r, char *re
 	if (!err)
 		err = route_words_take(data, &found, ret_reason);
 	if (!err)
+		err = policy_take(data, found.policy, ret_reason);
+	if (!err)
 		err = version_take(data, &found.has_version, &found.version, ret_reason);
 	if (err)
 		return err;
@@ -315,6 +351,7 @@ static int route_take(const json_t *data, struct control_route_call *r, char *re
 	memcpy(r->procd_url, found.procd_url, sizeof(r->procd_url));
 	memcpy(r->procd_key, found.procd_key, sizeof(r->procd_key));
 	memcpy(r->state, found.state, sizeof(r->state));
+	memcpy(r->policy, found.policy, sizeof(r->policy));
 	r->has_version = found.has_version;
 	r->version = found.has_version ? found.version : 0;
 	return 0;

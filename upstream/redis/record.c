@@ -122,10 +122,18 @@ static bool is_word(const char *s)
 	return true;
 }
 
+static bool is_printable(const char *s)
+{
+	for (; *s; s++)
+		if (*s < 0x20 || *s >= 0x7f)
+			return false;
+	return true;
+}
+
 static bool route_is_good(const struct record_route *r)
 {
-	return r->procd_url[0] && is_word(r->procd_url) && is_word(r->procd_key) && is_word(r->state) &&
-	       member_id_is_good(bytes_str(r->team));
+	return is_printable(r->policy) && r->procd_url[0] && is_word(r->procd_url) && is_word(r->procd_key) &&
+	       is_word(r->state) && member_id_is_good(bytes_str(r->team));
 }
 
 ssize_t record_route_seal(const uint8_t secret[RECORD_SECRET_BYTES], const char *name, const struct record_head *h,
@@ -135,9 +143,9 @@ ssize_t record_route_seal(const uint8_t secret[RECORD_SECRET_BYTES], const char 
 	struct out o;
 	int failed;
 
-	failed = !route_is_good(r) || seal_start(&o, &pk, ret_value, h) || msgpack_pack_array(&pk, 4) ||
+	failed = !route_is_good(r) || seal_start(&o, &pk, ret_value, h) || msgpack_pack_array(&pk, 5) ||
 		 put_str(&pk, r->procd_url) || put_str(&pk, r->procd_key) || put_str(&pk, r->team) ||
-		 put_str(&pk, r->state);
+		 put_str(&pk, r->state) || put_str(&pk, r->policy);
 	return seal_end(&o, secret, name, failed);
 }
 
@@ -236,7 +244,7 @@ static void take_array_of(struct in *in, uint32_t n)
 		in_fail(in);
 }
 
-/* Into a C string of `size` bytes; at most 255 of them. */
+/* Into a C string of `size` bytes; at most 65,535 of them. */
 static void take_str(struct in *in, char *ret_str, size_t size)
 {
 	uint8_t first = take_first(in);
@@ -245,6 +253,10 @@ static void take_str(struct in *in, char *ret_str, size_t size)
 	if (first == 0xd9) {
 		n = (size_t)take_be(in, 1);
 		if (n < 32)
+			in_fail(in);
+	} else if (first == 0xda) {
+		n = (size_t)take_be(in, 2);
+		if (n < 256)
 			in_fail(in);
 	} else if ((first & 0xe0) != 0xa0) {
 		in_fail(in);
@@ -330,11 +342,13 @@ int record_route_open(const uint8_t secret[RECORD_SECRET_BYTES], const char *nam
 
 	if (rc < 0)
 		return rc;
-	take_array_of(&in, 4);
+	/* One of a gateway that knows of no policies has four: it is worth nothing, since what it left out may forbid something. */
+	take_array_of(&in, 5);
 	take_str(&in, r.procd_url, sizeof(r.procd_url));
 	take_str(&in, r.procd_key, sizeof(r.procd_key));
 	take_str(&in, r.team, sizeof(r.team));
 	take_str(&in, r.state, sizeof(r.state));
+	take_str(&in, r.policy, sizeof(r.policy));
 	if (!in.is_wrong && !route_is_good(&r))
 		in_fail(&in);
 	rc = open_end(&in, &h, now_ms, ret_head);

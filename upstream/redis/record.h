@@ -5,7 +5,7 @@
  *   HMAC over "ringgate-record-1\0" || name || "\0" || all of the value before it, with the secret that the gateways share
  *
  *   payload of rg:key:   [[team, user], ...]
- *              rg:route: [procd_url, procd_key, team, state]
+ *              rg:route: [procd_url, procd_key, team, state, policy]
  *              rg:grant: true
  *
  * The version stands first and in digits so that the fill script compares it as text. Whoever can write to Redis cannot write grants:
@@ -26,8 +26,8 @@
 #define RECORD_VERSION_DIGITS 20
 /* "rg:grant:" and three IDs. */
 #define RECORD_NAME_MAX 224
-/* GRANTS_MAX grants of two IDs, with what msgpack, version and HMAC add. */
-#define RECORD_VALUE_MAX 8192
+/* A route's: its texts, with what msgpack, version and HMAC add. GRANTS_MAX grants of two IDs are less. */
+#define RECORD_VALUE_MAX (POLICY_TEXT_MAX + 1024)
 #define RECORD_URL_MAX 256
 #define RECORD_KEY_TEXT_MAX 64
 #define RECORD_STATE_MAX 16
@@ -47,6 +47,7 @@ struct record_route {
 	char procd_key[RECORD_KEY_TEXT_MAX]; /* or "" */
 	char team[TEAM_ID_MAX + 1];
 	char state[RECORD_STATE_MAX]; /* or "" */
+	char policy[POLICY_TEXT_MAX]; /* JSON of the team's and the sandbox's, printable ASCII, or "" */
 };
 
 /* What a record says besides its payload. */

@@ -104,6 +104,7 @@ static void answer_route(struct control_route_call *r)
 	strcpy(r->procd_url, fake.procd_url);
 	strcpy(r->procd_key, fake.procd_key);
 	strcpy(r->state, fake.state);
+	strcpy(r->policy, fake.policy);
 	r->has_version = fake.has_version;
 	r->version = fake.version;
 }

@@ -33,6 +33,7 @@ struct fake {
 	bool has_version;
 	uint64_t version;
 	char procd_url[CONTROL_URL_MAX], procd_key[CONTROL_KEY_TEXT_MAX], state[16], reason[CONTROL_REASON_MAX];
+	char policy[POLICY_TEXT_MAX];
 	uint32_t key_calls, route_calls, cancelled; /* counted */
 	bool was_no_wake;
 	uint32_t last_wait_s;

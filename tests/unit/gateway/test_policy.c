@@ -172,7 +172,7 @@ static void test_the_strictest_rules(void **state)
 				 "administrators");
 	policies_idle(&p, &idle);
 	assert_int_equal(idle.timeout_s, 100);
-	assert_int_equal(idle.warning_s, 99);
+	assert_int_equal(idle.warning_s, 50);
 	assert_string_equal(idle.whose, "the policy of team blue (idle_timeout_s)");
 	policy_put(p.region);
 	p.region = policy("{forward_listen: loopback, idle_timeout_s: 5}");
@@ -180,7 +180,7 @@ static void test_the_strictest_rules(void **state)
 	assert_true(listens(&p, 8080));
 	policies_idle(&p, &idle);
 	assert_int_equal(idle.timeout_s, 5);
-	assert_int_equal(idle.warning_s, 5);
+	assert_int_equal(idle.warning_s, 2);
 	assert_string_equal(idle.whose, "this gateway's policy (policy.idle_timeout_s)");
 	policy_put(p.region);
 	policy_put(p.team);

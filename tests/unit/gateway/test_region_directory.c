@@ -109,8 +109,19 @@ static void on_key(struct key_query *q)
 	answered();
 }
 
+/* Of the last answer; "" where all is allowed. */
+static char agent_why[POLICY_WHY_MAX], jump_why[POLICY_WHY_MAX];
+
 static void on_route(struct route_query *q)
 {
+	struct policies p = {NULL, q->team_policy, q->sandbox_policy, "t-one"};
+
+	if (q->verdict == VERDICT_YES) {
+		if (policies_allow_agent(&p, agent_why))
+			agent_why[0] = 0;
+		if (policies_allow_jump(&p, jump_why))
+			jump_why[0] = 0;
+	}
 	answered();
 }
 
@@ -321,6 +332,54 @@ static void test_check_of_a_resting_one(void **state)
 	assert_int_equal(q.verdict, VERDICT_YES);
 	assert_int_equal(q.route.addr_bytes, 0);
 	assert_int_equal(route_verdict("rs-one"), VERDICT_WAKING); /* nothing of it was remembered */
+	finish();
+}
+
+/* They come with the route, stay with it in L1, and hold for checks, too. What cannot be understood lets nobody in. */
+static void test_policies(void **state)
+{
+	static const char *const bad[] = {"{\"sandbox\": {\"agnet\": false}}",
+					  "{\"sandbox\": [1]}",
+					  "{\"others\": {}}",
+					  "[]",
+					  "{",
+					  "{\"sandbox\": {\"commands\": [\"\\ud83d\\ude00\"]}}"};
+	struct route_query check = {.is_check = true}, resting = {.is_check = true};
+	uint32_t calls;
+
+	start(false);
+	strcpy(fake.policy, "{\"sandbox\": {\"agent\": false}, \"team\": {\"jump\": false}}");
+	run();
+	assert_int_equal(route_verdict("rs-one"), VERDICT_YES);
+	calls = fake.route_calls;
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(strncmp(agent_why, "this sandbox's policy forbids agent", 35), 0);
+		assert_int_equal(strncmp(jump_why, "the policy of team t-one forbids jump", 37), 0);
+		agent_why[0] = jump_why[0] = 0;
+		assert_int_equal(route_verdict("rs-one"), VERDICT_YES);
+	}
+	assert_int_equal(fake.route_calls, calls);
+	strcpy(fake.policy, "{\"sandbox\": {\"jump\": false}}");
+	ask_route(&check, "rs-one");
+	wait_answers();
+	assert_string_equal(agent_why, "");
+	assert_int_equal(strncmp(jump_why, "this sandbox's policy forbids jump", 34), 0);
+	strcpy(fake.state, "paused");
+	fake.procd_url[0] = 0;
+	jump_why[0] = 0;
+	ask_route(&resting, "rs-two");
+	wait_answers();
+	assert_int_equal(resting.verdict, VERDICT_YES);
+	assert_int_equal(strncmp(jump_why, "this sandbox's policy forbids jump", 34), 0);
+	strcpy(fake.state, "running");
+	strcpy(fake.procd_url, "tcp://192.0.2.7:40001");
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		char name[16];
+
+		strcpy(fake.policy, bad[i]);
+		snprintf(name, sizeof(name), "rs-%zu", i);
+		assert_int_equal(route_verdict(name), VERDICT_UNAVAILABLE);
+	}
 	finish();
 }
 
@@ -969,6 +1028,7 @@ int main(void)
 		cmocka_unit_test(test_checks_go_to_the_source),
 		cmocka_unit_test(test_check_of_a_resting_one),
 		cmocka_unit_test(test_bad_routes),
+		cmocka_unit_test(test_policies),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_thousand_keys),
 		cmocka_unit_test(test_different_questions),

@@ -37,7 +37,10 @@ static struct record_key key_of(uint32_t count, size_t id_bytes)
 
 static struct record_route route_of(void)
 {
-	struct record_route r = {.procd_url = "tcp://192.0.2.1:7000", .team = "team-1", .state = "running"};
+	struct record_route r = {.procd_url = "tcp://192.0.2.1:7000",
+				 .team = "team-1",
+				 .state = "running",
+				 .policy = "{\"sandbox\": {\"agent\": false}}"};
 
 	memcpy(r.procd_key, "ed25519:", 8);
 	memset(r.procd_key + 8, 'B', 44);
@@ -152,6 +155,26 @@ static void test_round_trip_route_and_grant(void **state)
 	assert_int_equal(h.version, 0);
 }
 
+static void test_policies_of_all_sizes(void **state)
+{
+	static const size_t sizes[] = {0, 1, 31, 32, 255, 256, POLICY_TEXT_MAX - 1};
+
+	for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+		struct record_head h = {.version = 7, .expires_ms = EXPIRES_MS};
+		struct record_route r = route_of(), got;
+		uint8_t value[RECORD_VALUE_MAX];
+		ssize_t n;
+
+		memset(r.procd_url, 'u', sizeof(r.procd_url) - 1);
+		memset(r.policy, 0, sizeof(r.policy));
+		memset(r.policy, '~', sizes[i]);
+		n = record_route_seal(secret, "n", &h, &r, value);
+		assert_true(n > 0);
+		assert_int_equal(record_route_open(secret, "n", bytes_of(value, (size_t)n), NOW_MS, &h, &got), 0);
+		assert_memory_equal(&got, &r, sizeof(r));
+	}
+}
+
 static void test_expires_of_all_sizes(void **state)
 {
 	static const uint64_t times[] = {1,      0x7f,    0x80,       0xff,        0x100,
@@ -181,10 +204,10 @@ static void test_golden(void **state)
 		"555555555555555555555555555555555555556a306c4bc2e6a75962ca222dc7dbec7d18dd8ef87e1e9501ebd68484fb"
 		"43f41c";
 	static const char route[] =
-		"303030303030303030303030303030303030303792cf000001b8dac5b40094b47463703a2f2f3139322e302e322e313a"
+		"303030303030303030303030303030303030303792cf000001b8dac5b40095b47463703a2f2f3139322e302e322e313a"
 		"37303030d934656432353531393a42424242424242424242424242424242424242424242424242424242424242424242"
-		"42424242424242424242a67465616d2d31a772756e6e696e6769c277505ed31a24b1c3e8bff763e6f63ab21f3f2576b3"
-		"e0b1561e30815580b6";
+		"42424242424242424242a67465616d2d31a772756e6e696e67bd7b2273616e64626f78223a207b226167656e74223a20"
+		"66616c73657d7d9b983a628eda55230f5349474d39910344cc3aad6af874c2b077d2f46b5d86f6";
 	static const char grant[] =
 		"303030303030303030303030303030303030303092cf000001b8dac5b400c37f14e8ad365d8f5aaa688541d0e6a78ad1"
 		"70dfa2e37be11fc8d3fe4710d00d4b";
@@ -336,13 +359,18 @@ static void test_strict(void **state)
 		CASE(RECORD_KEY, -EBADMSG, DIGITS, "\x92" LATER "\xdc\x00\x21"),
 		CASE(RECORD_KEY, -EBADMSG, DIGITS, "\x92" LATER "\x91\x92\xdb\xff\xff\xff\xff"),
 		CASE(RECORD_KEY, -EBADMSG, DIGITS, "\x92" LATER "\x91\x92\xd9\x80t"),
-		CASE(RECORD_ROUTE, 0, DIGITS, "\x92" LATER "\x94\xa5h:700\xa0\xa1t\xa0"),
-		CASE(RECORD_ROUTE, -EBADMSG, DIGITS, "\x92" LATER "\x94\xa0\xa0\xa1t\xa0"),
-		CASE(RECORD_ROUTE, -EBADMSG, DIGITS, "\x92" LATER "\x94\xa5h:7\n0\xa0\xa1t\xa0"),
-		CASE(RECORD_ROUTE, -EBADMSG, DIGITS, "\x92" LATER "\x94\xa5h:700\xa1\xff\xa1t\xa0"),
+		CASE(RECORD_ROUTE, 0, DIGITS, "\x92" LATER "\x95\xa5h:700\xa0\xa1t\xa0\xa0"),
+		/* A gateway's that knows of no policies. */
+		CASE(RECORD_ROUTE, -EBADMSG, DIGITS, "\x92" LATER "\x94\xa5h:700\xa0\xa1t\xa0"),
+		CASE(RECORD_ROUTE, -EBADMSG, DIGITS, "\x92" LATER "\x95\xa5h:700\xa0\xa1t\xa0\xa1\n"),
+		CASE(RECORD_ROUTE, -EBADMSG, DIGITS, "\x92" LATER "\x95\xa5h:700\xa0\xa1t\xa0\xda\x00\x01{"),
+		CASE(RECORD_ROUTE, -EBADMSG, DIGITS, "\x92" LATER "\x95\xa5h:700\xa0\xa1t\xa0\xda\xff\xff{"),
+		CASE(RECORD_ROUTE, -EBADMSG, DIGITS, "\x92" LATER "\x95\xa0\xa0\xa1t\xa0\xa0"),
+		CASE(RECORD_ROUTE, -EBADMSG, DIGITS, "\x92" LATER "\x95\xa5h:7\n0\xa0\xa1t\xa0\xa0"),
+		CASE(RECORD_ROUTE, -EBADMSG, DIGITS, "\x92" LATER "\x95\xa5h:700\xa1\xff\xa1t\xa0\xa0"),
 		CASE(RECORD_ROUTE, -EBADMSG, DIGITS,
-		     "\x92" LATER "\x94\xa5h:700\xa0\xa1t\xb0"
-		     "0123456789abcdef"),
+		     "\x92" LATER "\x95\xa5h:700\xa0\xa1t\xb0"
+		     "0123456789abcdef\xa0"),
 		CASE(RECORD_ROUTE, -EBADMSG, DIGITS, "\x92" LATER "\x93\xa5h:700\xa0\xa1t"),
 #undef CASE
 	};
@@ -372,6 +400,9 @@ static void test_seal_refuses(void **state)
 	assert_int_equal(record_route_seal(secret, "n", &h, &r, value), -EINVAL);
 	r = route_of();
 	r.procd_url[0] = 0;
+	assert_int_equal(record_route_seal(secret, "n", &h, &r, value), -EINVAL);
+	r = route_of();
+	r.policy[3] = '\n';
 	assert_int_equal(record_route_seal(secret, "n", &h, &r, value), -EINVAL);
 	r = route_of();
 	r.team[0] = 0;
@@ -478,6 +509,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_round_trip_route_and_grant),
+		cmocka_unit_test(test_policies_of_all_sizes),
 		cmocka_unit_test(test_expires_of_all_sizes),
 		cmocka_unit_test(test_golden),
 		cmocka_unit_test(test_every_bit_counts),
