@@ -43,6 +43,7 @@ SCENARIOS = {**COPIES, **LOADS, **FORWARDS}
 SUPERSEDED = ("echo", "echo-load", "connect", "idle-memory", "exec-down", "exec-up")
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes128-ctr")
 KEXES = ("curve25519-sha256", "mlkem768x25519-sha256", "ecdh-sha2-nistp256", "sntrup761x25519-sha512@openssh.com")
+DISTANCE_PARTS = ("up", "scp up", "down", "scp down")
 # Minutes instead of hours.
 QUICK = {"repeat": 1, "ciphers": ",".join(CIPHERS[:1] + CIPHERS[2:3]), "size": 2**26, "memory_size": 2**28, "keystrokes": 300,
          "logins": 60, "commands": 300, "parallel_size": 2**24, "forward_connects": 60, "distance_size": 2**25, "round_trips": [100], "files": 500,
@@ -116,6 +117,8 @@ def parse_arguments(argv):
     add("--day-key-interval-ms", type=int, default=150, help="of day, between a shell's keystrokes (default 150)")
     add("--day-pause-ms", type=int, default=200, help="of day, after a command or a copy (default 200)")
     add("--distance-size", type=size_of, default=size_of("512M"), help="of distance (default 512M)")
+    add("--distance-parts", metavar="LIST", default=",".join(DISTANCE_PARTS),
+        help=f"of distance: by exec stream and by scp (default {','.join(DISTANCE_PARTS)})")
     add("--round-trips", type=lambda text: [int(word) for word in text.split(",")], default=[50, 100, 150],
         metavar="LIST", help="of distance, in ms (default 50,100,150)")
     add("--forward-connects", type=int, default=300, help="of forwards, one repetition (default 300)")
@@ -126,6 +129,9 @@ def parse_arguments(argv):
         parser.set_defaults(**QUICK)
     options = parser.parse_args(argv)
     options.kexes, options.key_types = options.kexes.split(","), options.key_types.split(",")
+    options.distance_parts = options.distance_parts.split(",")
+    if not set(options.distance_parts) <= set(DISTANCE_PARTS):
+        parser.error(f"--distance-parts: there are {', '.join(DISTANCE_PARTS)}")
     if not set(options.key_types) <= set(KEY_TYPES):
         parser.error(f"--key-types: there are {', '.join(KEY_TYPES)}")
     options.ciphers = [name for name in options.ciphers.split(",") if name]

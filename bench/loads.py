@@ -367,13 +367,17 @@ class Loads:
                     self.options, t, round_trip // 2, self.path(f"relay-{i}")))
                     for i, t in enumerate((self.ours, self.sshd))}
                 for way in ("up", "down"):
+                    if f"scp {way}" in self.options.distance_parts:
+                        self.far_scp(way, round_trip, address, size)
+                    if way not in self.options.distance_parts:
+                        continue
+
                     def one_run(target, way=way):
                         return load(self.options, target, way, "--size", str(size), "--path", self.path("far"),
                                     "--cipher", self.options.ciphers[0], address=address[target.name]), None
                     runs = self.run_in_turn(f"{way} at {round_trip} ms", one_run)
                     self.add_result_rows(f"distance, {way}", f"{round_trip} ms round trip", runs,
                                          (("MB/s", "mb_per_s", 1, 1),))
-                    self.far_scp(way, round_trip, address, size)
 
     def far_scp(self, way, round_trip, address, size):
         source, rates = self.source(size), {self.ours.name: [], self.sshd.name: []}
