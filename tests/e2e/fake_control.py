@@ -47,6 +47,7 @@ class FakeControl:
         self.trouble = None  # "held", "500", "html", "half", "big", "garbage", "reset", "slow"
         self.held_kinds = ()  # whose answers are made, and then held
         self.held_count = 0
+        self.nonsense = []  # what was no request: the beginning of it
         self.is_over = False
 
     # ---- what happens there ----------------------------------------------------
@@ -237,6 +238,7 @@ class FakeControl:
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
+        assert not self.nonsense, self.nonsense
 
 
 class Server(ThreadingHTTPServer):
@@ -252,6 +254,13 @@ class FakeHandler(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+    def send_error(self, code, message=None, explain=None):
+        """Python answers what is no request as HTTP/0.9, without a status line."""
+        with self.control.lock:
+            self.control.nonsense.append((self.client_address, self.raw_requestline, message))
+        self.request_version = self.protocol_version
+        super().send_error(code, message, explain)
 
     def do_GET(self):
         url = urllib.parse.urlsplit(self.path)
