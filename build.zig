@@ -15,7 +15,7 @@ const libssh_internal = [_][]const u8{ "ssh/auth.c", "ssh/chan.c", "ssh/chan_ask
 const libssh_socket = "ssh/libssh_socket.c";
 
 /// What is linked with libyaml.
-const core_yaml = [_][]const u8{ "core/yaml", "core/settings" };
+const core_yaml = [_][]const u8{ "core/yaml", "core/settings", "core/policy_read" };
 
 const own_folders = [_][]const u8{ "core", "ring", "ssh", "upstream", "gateway", "procd", "control", "bench", "tests" };
 

@@ -3,6 +3,7 @@
  */
 #include "control/changes.h"
 #include "control/keys.h"
+#include "control/policies.h"
 #include "control/request.h"
 #include "control/sandboxes.h"
 
@@ -126,15 +127,28 @@ static const struct grant *grant_find(struct request *r, struct store *s, const 
 	return NULL;
 }
 
-static void answer_target(struct request *r, const struct grant *g, const struct sandbox *b)
+/* NULL without one. What is no JSON is passed on as a text, which no gateway takes for a policy: it lets nobody in. */
+static json_t *policy_json(const char *policy)
+{
+	return policy[0] ? (json_loads(policy, JSON_REJECT_DUPLICATES, NULL) ?: json_string("unreadable")) : NULL;
+}
+
+static void answer_target(struct request *r, struct store *s, const struct grant *g, const struct sandbox *b)
 {
 	bool is_there = b->state == SANDBOX_RUNNING;
+	char policy[POLICY_ONE_MAX], team_policy[POLICY_ONE_MAX];
 
+	/* Read after b.version: they are that old or newer. */
+	if (policy_find(s, NULL, b->id, policy) < 0 || policy_find(s, b->team, NULL, team_policy) < 0) {
+		answer_failure(r);
+		return;
+	}
 	answer_data(r, 200,
-		    json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "sandbox_id", b->id, "team_id", b->team, "user_id",
-			      g->user, "procd_url", is_there ? b->procd_url : "", "procd_key",
+		    json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:o*, s:o*}", "sandbox_id", b->id, "team_id",
+			      b->team, "user_id", g->user, "procd_url", is_there ? b->procd_url : "", "procd_key",
 			      is_there ? b->procd_key : "", "state", sandbox_state_name(b->state), "version",
-			      (json_int_t)b->version));
+			      (json_int_t)b->version, "policy", policy_json(policy), "team_policy",
+			      policy_json(team_policy)));
 }
 
 /* True: it is being resumed, by us or by somebody else. */
@@ -183,7 +197,7 @@ void handle_target(struct request *r, struct store *s)
 	if (!g)
 		return;
 	if (b.state == SANDBOX_RUNNING || !t.may_wake) {
-		answer_target(r, g, &b);
+		answer_target(r, s, g, &b);
 	} else if (b.state == SANDBOX_STOPPED) {
 		answer_error(r, 503, "unavailable", "sandbox is stopped%s%s", b.reason[0] ? ": " : "", b.reason);
 	} else if (b.state == SANDBOX_RESUMING || wake(r, s, g, &b)) {

@@ -5,6 +5,7 @@
 
 #include "control/jwt.h"
 #include "control/people.h"
+#include "control/policies.h"
 #include "control/sandboxes.h"
 #include "core/address.h"
 
@@ -322,6 +323,88 @@ static int run_sandbox_remove(const struct config *c, const struct command_optio
 	return rc < 0 ? rc : with_store(c, o, sandbox_remove_work, error);
 }
 
+/* --- policies --- */
+
+static int need_one(const struct command_options *o, char error[CONFIG_ERROR_BYTES])
+{
+	if (!o->team == !o->id)
+		return fail(error, -EINVAL, "either --team or --id (a sandbox's) is expected");
+	return o->team ? need_member("team", o->team, error) : need_sandbox(o->id, error);
+}
+
+static int not_there(const struct command_options *o, int rc, char *error)
+{
+	return rc == -ENOENT
+		       ? fail(error, rc, "there is no %s %s", o->team ? "team" : "sandbox", o->team ? o->team : o->id)
+		       : rc;
+}
+
+/* All of a file, or of standard input. */
+static int read_policy(const char *path, char ret_policy[POLICY_ONE_MAX], char *error)
+{
+	FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
+	char text[4 * POLICY_ONE_MAX], wrong[POLICY_WRONG_BYTES] = "";
+	size_t n;
+	int rc;
+
+	if (!f)
+		return fail(error, -errno, "%.200s: %s", path, strerror(errno));
+	n = fread(text, 1, sizeof(text), f);
+	rc = ferror(f) ? -EIO : 0;
+	if (f != stdin)
+		fclose(f);
+	if (rc < 0 || n == sizeof(text))
+		return fail(error, rc < 0 ? rc : -E2BIG, "%.200s %s", path, rc < 0 ? "cannot be read" : "is too large");
+	rc = policy_check(bytes_of(text, n), ret_policy, wrong);
+	return rc < 0 ? fail(error, rc, "%.200s: %s", path, rc == -ENOMEM ? "out of memory" : wrong) : 0;
+}
+
+static int policy_set_work(struct store *s, const struct command_options *o, char *error)
+{
+	char policy[POLICY_ONE_MAX];
+	int rc = read_policy(o->file, policy, error);
+
+	return rc < 0 ? rc : not_there(o, policy_set(s, o->team, o->id, policy), error);
+}
+
+static int run_policy_set(const struct config *c, const struct command_options *o, char *error)
+{
+	int rc = need_one(o, error);
+
+	if (rc == 0 && !o->file)
+		return fail(error, -EINVAL, "--file is missing: JSON, or - for standard input");
+	return rc < 0 ? rc : with_store(c, o, policy_set_work, error);
+}
+
+static int policy_show_work(struct store *s, const struct command_options *o, char *error)
+{
+	char policy[POLICY_ONE_MAX];
+	int rc = policy_find(s, o->team, o->id, policy);
+
+	if (rc == 0)
+		puts(policy[0] ? policy : "{}");
+	return not_there(o, rc, error);
+}
+
+static int run_policy_show(const struct config *c, const struct command_options *o, char *error)
+{
+	int rc = need_one(o, error);
+
+	return rc < 0 ? rc : with_store(c, o, policy_show_work, error);
+}
+
+static int policy_clear_work(struct store *s, const struct command_options *o, char *error)
+{
+	return not_there(o, policy_set(s, o->team, o->id, ""), error);
+}
+
+static int run_policy_clear(const struct config *c, const struct command_options *o, char *error)
+{
+	int rc = need_one(o, error);
+
+	return rc < 0 ? rc : with_store(c, o, policy_clear_work, error);
+}
+
 const struct command commands[] = {
 	{"serve", "", command_serve, "[--ready-file FILE]",
 	 "Serves the API until SIGTERM. The file is written once connections are accepted: the address, JSON."},
@@ -344,6 +427,11 @@ const struct command commands[] = {
 	 "A sandbox that something else runs, or its new address or state."},
 	{"sandbox", "list", run_sandbox_list, "", "ID, team, state, driver and address a line."},
 	{"sandbox", "remove", run_sandbox_remove, "--id ID", "Forgets an imported one; its sessions end."},
+	{"policy", "set", run_policy_set, "{--team ID | --id ID} --file FILE",
+	 "What is forbidden in a team's sandboxes, or in one: a JSON object; - is standard input."},
+	{"policy", "show", run_policy_show, "{--team ID | --id ID}",
+	 "That of a team or of a sandbox; {} where there is none."},
+	{"policy", "clear", run_policy_clear, "{--team ID | --id ID}", "From now on it forbids nothing."},
 };
 
 const size_t command_count = ARRAY_LEN(commands);

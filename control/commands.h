@@ -13,7 +13,7 @@ enum { EXIT_USAGE = 2 };
 
 /* What stands behind a command, over the settings. */
 struct command_options {
-	const char *user, *team, *name, *id, *procd, *procd_key, *state, *ready_path, *expires;
+	const char *user, *team, *name, *id, *procd, *procd_key, *state, *ready_path, *expires, *file;
 	bool is_auto_resume_off;
 };
 

@@ -89,6 +89,9 @@ static int parse_option(int opt, struct flags *f)
 	case 'e':
 		o->expires = optarg;
 		return 0;
+	case 'f':
+		o->file = optarg;
+		return 0;
 	case 'a':
 		o->is_auto_resume_off = true;
 		return 0;
@@ -142,6 +145,7 @@ static int parse_flags(int argc, char **argv, struct flags *f)
 		{"procd-key", required_argument, NULL, 'k'},
 		{"state", required_argument, NULL, 'S'},
 		{"expires-days", required_argument, NULL, 'e'},
+		{"file", required_argument, NULL, 'f'},
 		{"no-auto-resume", no_argument, NULL, 'a'},
 		{"help-settings", no_argument, NULL, 'H'},
 		{"version", no_argument, NULL, 'V'},

@@ -48,6 +48,11 @@ static const char *const steps[][STATEMENTS_MAX] = {
 		" user_id TEXT NOT NULL, team_id TEXT NOT NULL, sandbox_id TEXT NOT NULL)",
 		"CREATE INDEX changes_at ON changes (at)",
 	},
+	{
+		/* JSON, or '': none. Of a team, what is forbidden in all of its sandboxes. */
+		"ALTER TABLE teams ADD COLUMN policy TEXT NOT NULL DEFAULT ''",
+		"ALTER TABLE sandboxes ADD COLUMN policy TEXT NOT NULL DEFAULT ''",
+	},
 };
 
 static int step_apply(struct store *s, size_t i)

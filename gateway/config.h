@@ -11,8 +11,8 @@
 
 #include "core/check.h"
 #include "core/log.h"
+#include "core/policy.h"
 #include "core/settings.h"
-#include "gateway/policy.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -12,7 +12,7 @@
 #define GATEWAY_DIRECTORY_H
 
 #include "core/ids.h"
-#include "gateway/policy.h"
+#include "core/policy.h"
 #include "upstream/procd/proof.h"
 
 #include <sys/socket.h>

@@ -6,8 +6,8 @@
 #ifndef GATEWAY_LINK_INTERNAL_H
 #define GATEWAY_LINK_INTERNAL_H
 
+#include "core/policy.h"
 #include "gateway/link.h"
-#include "gateway/policy.h"
 
 /* --- link.c --- */
 

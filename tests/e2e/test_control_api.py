@@ -956,6 +956,75 @@ def test_postgres_that_stands_still(bin_dir):
             wait_until(lambda: user.call("GET", "/users/me/ssh-keys").status == 200, "it goes on", 30)
 
 
+# ---- policies ----------------------------------------------------------------------
+
+
+def policy_file(tmp_path, value):
+    path = tmp_path / "policy.json"
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+    return str(path)
+
+
+def test_policies(control, gateway, alice, tmp_path):
+    """Of a sandbox and of its team: in the answer, and in the feed as moves; gone with it."""
+    names = [f"rs-p{i}" for i in range(3)]
+    for name in names:
+        control.import_sandbox(name, "ops")
+    control.import_sandbox("rs-other", "dev")
+    one, other = {"agent": False, "commands": ["echo \"*\""]}, {"sftp": "read_only", "forward_ports": ["80-90", 22]}
+
+    def target(name, team="ops", **query):
+        data = gateway.target(name, [(team, "alice")], **query).data
+        return data.get("policy"), data.get("team_policy")
+
+    assert target(names[0]) == (None, None)
+    since = gateway.now()
+    control.tell("policy", "set", "--id", names[0], "--file", policy_file(tmp_path, one))
+    assert target(names[0]) == (one, None) and target(names[1]) == (None, None)
+    assert target(names[0], wake="no") == (one, None)
+    assert gateway.changes(since=since).data["moved"] == [{"sandbox": names[0]}]
+    since = gateway.now()
+    control.tell("policy", "set", "--team", "ops", "--file", policy_file(tmp_path, other))
+    assert target(names[0]) == (one, other) and target(names[2]) == (None, other)
+    assert target("rs-other", "dev") == (None, None)
+    moved = [change["sandbox"] for change in gateway.changes(since=since).data["moved"]]
+    assert set(names) <= set(moved) and "rs-other" not in moved
+    assert json.loads(control.tell("policy", "show", "--id", names[0])) == one
+    assert json.loads(control.tell("policy", "show", "--team", "ops")) == other
+    assert control.tell("policy", "show", "--team", "dev") == "{}"
+    since = gateway.now()
+    control.tell("policy", "clear", "--team", "ops")
+    assert target(names[0]) == (one, None)
+    assert set(names) <= {change["sandbox"] for change in gateway.changes(since=since).data["moved"]}
+    control.tell("sandbox", "remove", "--id", names[0])
+    control.import_sandbox(names[0], "ops")
+    assert target(names[0]) == (None, None), "it is another one"
+    for name in (*names, "rs-other"):
+        control.tell("sandbox", "remove", "--id", name)
+
+
+def test_policies_that_are_wrong(control, alice, tmp_path):
+    """Nothing that would let nobody in is taken."""
+    for value, words in (("", "no JSON"), ("[]", "no JSON object"), ('{"agent": false, "agent": true}', "no JSON"),
+                         ({"agnet": False}, "unknown key 'agnet'"), ({"commands": []}, "commands is empty"),
+                         ({"commands": ["* x"]}, "not accepted"), ({"sftp": "some"}, "allowed: none, read_only, full"),
+                         ({"commands": ["x" * 128]}, "longer than 127"), ({"idle_timeout_s": -1}, "no number"),
+                         ({"a": "x" * 5000}, "at most"), ("{" + " " * 20000 + "}", "too large")):
+        result = control.command("policy", "set", "--team", "ops", "--file", policy_file(tmp_path, value))
+        assert result.status == 1 and words in result.err, (value, result)
+    good = policy_file(tmp_path, {})
+    for command, words in ((("set", "--team", "ops"), "--file is missing"),
+                           (("set", "--file", good), "either --team or --id"),
+                           (("show", "--team", "ops", "--id", "rs-x"), "either --team or --id"),
+                           (("set", "--team", "none", "--file", good), "there is no team none"),
+                           (("clear", "--id", "rs-none"), "there is no sandbox rs-none"),
+                           (("show", "--id", "rs-none"), "there is no sandbox rs-none"),
+                           (("set", "--team", "ops", "--file", "/nothing"), "No such file")):
+        result = control.command("policy", *command)
+        assert result.status == 1 and words in result.err, (command, result)
+    assert control.tell("policy", "show", "--team", "ops") == "{}"
+
+
 # ---- the command line --------------------------------------------------------------
 
 

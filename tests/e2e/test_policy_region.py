@@ -9,7 +9,7 @@ import pytest
 from fake_region import FakeRegion
 from forwards import Server, echo
 from redises import Redis
-from regions import Region
+from regions import Region, run
 from terminal import Terminal
 from waiting import wait_until
 
@@ -179,3 +179,24 @@ def test_keepalives_do_not(restless):
     """Nor has a session without a channel anything that moves; the end says why."""
     result = restless.ssh(flags=("-N",), opts=("ServerAliveInterval=1",))
     assert result.status == 255 and f"nothing was sent for 2 s: the session ends by {WHOSE}" in result.err, result
+
+
+# ---- all of it --------------------------------------------------------------------------
+
+
+def test_with_ringgate_control(bin_dir, is_standin):
+    """Set by its command line while sessions are open, heeded within the feed's time, taken back."""
+    with Region(bin_dir, is_standin=is_standin, sandboxes=1, is_static=False) as region:
+        def policy(*command, text=""):
+            return run([os.path.join(bin_dir, "ringgate-control"), "policy", *command, "--config",
+                        os.path.join(region.state, "control.yaml")], input=text.encode())
+
+        assert region.ssh("id").ok()
+        policy("set", "--team", "t-local", "--file", "-", text='{"commands": ["echo *"]}').ok()
+        wait_until(lambda: region.ssh("id").status == 1, "the team's policy")
+        assert is_forbidden(region.ssh("id"), "the policy of team t-local", "this command (commands)")
+        policy("set", "--id", region.box, "--file", "-", text='{"sftp": "none"}').ok()
+        wait_until(lambda: region.ssh("sftp", flags=("-s",)).status == 1, "the sandbox's policy")
+        assert is_forbidden(region.ssh("sftp", flags=("-s",)), "this sandbox's policy", "file transfer (sftp: none)")
+        policy("clear", "--team", "t-local").ok()
+        wait_until(lambda: region.ssh("id").status == 0, "the end of the team's policy")

@@ -3,7 +3,7 @@
  *
  * The input is that text; it is a command, too. What is taken answers every question; no answer depends on more than its input.
  */
-#include "gateway/policy.h"
+#include "core/policy.h"
 
 #include "core/limits.h"
 

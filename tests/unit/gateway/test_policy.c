@@ -1,4 +1,4 @@
-#include "gateway/policy.h"
+#include "core/policy.h"
 
 #include "core/yaml.h"
 #include "gateway/config.h"

@@ -1,7 +1,7 @@
 /*
- * gateway/policy.c - see policy.h.
+ * core/policy.c - see policy.h.
  */
-#include "gateway/policy.h"
+#include "core/policy.h"
 
 #include <arpa/inet.h>
 #include <stdatomic.h>

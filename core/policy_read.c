@@ -1,13 +1,13 @@
 /*
- * gateway/policy_read.c - a policy from a map of the directory file or of a control plane's answer.
+ * core/policy_read.c - a policy from a map of the directory file or of a control plane's answer.
  *
  * The values are checked as settings are, against a table of the same form: policy.* of the settings file and a policy anywhere
  * else take the same.
  */
 #include "core/limits.h"
+#include "core/policy.h"
 #include "core/settings.h"
 #include "core/yaml.h"
-#include "gateway/policy.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /*
- * gateway/policy.h - what a user who was let in may do: forwards, programs, files, and how long he may rest.
+ * core/policy.h - what a user who was let in may do: forwards, programs, files, and how long he may rest.
  *
  * A policy is what one of the region's settings, a team or a sandbox forbids; what it does not mention it allows. Of all that
  * hold for a session each must allow what is asked for, so the strictest rules, and a refusal names the policy that refused.
@@ -7,8 +7,8 @@
  * Owner:  whoever holds a reference; immutable from policy_new on.
  * Thread: any. Pure.
  */
-#ifndef GATEWAY_POLICY_H
-#define GATEWAY_POLICY_H
+#ifndef CORE_POLICY_H
+#define CORE_POLICY_H
 
 #include "core/bytes.h"
 #include "core/check.h"
