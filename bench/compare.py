@@ -29,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 
+import meters
 from meters import Cgroups
 import charts
 from report import Report
@@ -150,11 +151,6 @@ def free_bytes(path):
     return found.f_bavail * found.f_frsize
 
 
-def available_memory():
-    with open("/proc/meminfo", encoding="ascii") as f:
-        return next(int(line.split()[1]) * 1024 for line in f if "MemAvailable" in line)
-
-
 def data_folder(options):
     """Files in memory, where a disk does not slow anybody; room for source and copies."""
     need = 3 * options.size + 2**20
@@ -166,7 +162,7 @@ def data_folder(options):
         os.makedirs(options.data, exist_ok=True)
         return tempfile.mkdtemp(prefix="ringgate-bench.", dir=options.data), None
     if os.path.isdir("/dev/shm") and free_bytes("/dev/shm") > need \
-            and available_memory() > need + 2 * 2**30:
+            and meters.available_memory() > need + 2 * 2**30:
         return tempfile.mkdtemp(prefix="ringgate-bench.", dir="/dev/shm"), None
     folder = tempfile.mkdtemp(prefix="ringgate-bench.", dir="/var/tmp")
     return folder, "files are on a disk: /dev/shm or the memory is too small"

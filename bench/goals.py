@@ -64,21 +64,22 @@ def goal_of(row):
 
 
 def verdicts(rows):
-    """(goal, "met", "missed" or "not measured", the rows that miss it) for each goal."""
+    """(goal, "met", "missed" or "not measured", its rows, those that miss it) for each goal."""
     found = []
     for goal in GOALS:
         mine = [row for row in rows if goal_of(row) is goal]
         missing = [row for row in mine if not goal.is_met(row)]
-        found.append((goal, "not measured" if not mine else "missed" if missing else "met", missing))
+        found.append((goal, "not measured" if not mine else "missed" if missing else "met", mine, missing))
     return found
 
 
 def as_lines(rows):
-    """A list for the end of a run."""
+    """A list for the end of a run; in brackets what was measured, which may be a part of what the goal is about."""
     lines = []
-    for goal, verdict, missing in verdicts(rows):
-        lines.append(f"- {verdict:<12} {goal.what}: {goal.words()}")
+    for goal, verdict, mine, missing in verdicts(rows):
+        names = ", ".join(dict.fromkeys(row["scenario"] for row in mine))
+        lines.append(f"- {verdict:<12} {goal.what}: {goal.words()}" + (f" ({names})" if names else ""))
         for row in missing:
-            figure = "–" if row["ratio"] is None else f"{row['ratio']:.2f} ×" if goal.kind == "ratio" else f"{row['ours']:.2f}"
+            figure = "–" if row["ratio"] is None else f"{row['ratio']:.3f} ×" if goal.kind == "ratio" else f"{row['ours']:.2f}"
             lines.append(f"    - {row['scenario']} {row['setting']}: {figure}")
     return lines

@@ -20,6 +20,7 @@ START_S = 20
 LIMIT_S = 1800
 STORM_PARALLEL = 16
 MANY_BESIDE = 20
+IDLE_BYTES_EACH = {"ours": 2_000_000, "sshd": 6_000_000}  # Of all processes and the client, as seen; for a look before.
 IDLE_EACH_SANDBOX = 4000  # procd's --max-streams ends at 4096.
 HOST_KEYS = {"ed25519": "ssh-ed25519", "ecdsa": "ecdsa-sha2-nistp256", "rsa": "rsa-sha2-512"}
 PEER_KEX = "curve25519-sha256"
@@ -433,6 +434,9 @@ class Loads:
             make = self.new_ours
         for which, new, count in (("ours", make, options.idle_sessions),
                                   ("sshd", self.new_sshd, options.idle_sshd_sessions)):
+            need, free = count * IDLE_BYTES_EACH[which], meters.available_memory()
+            if free < need:
+                raise Trouble(f"{count} idle sessions need {need >> 20} MiB, {free >> 20} are available")
             with self.fresh(new) as target:
                 each[which] = self.idle_each(target, count)
         peer, setting = next(iter(each["sshd"].values())), f"{options.idle_sessions} sessions"

@@ -76,6 +76,11 @@ def forget_peak_rss(pid):
         f.write("5\n")
 
 
+def available_memory():
+    with open("/proc/meminfo", encoding="ascii") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if "MemAvailable" in line)
+
+
 def machine_busy():
     """CPU seconds that this machine has worked since its start."""
     with open("/proc/stat", encoding="ascii") as f:

@@ -103,7 +103,7 @@ class Report:
                 "notes": self.notes, "other_cpu_s": self.other_cpu, "machine_cpu_s": self.machine_cpu,
                 "failures": self.failures, "rows": self.rows,
                 "goals": [{"what": goal.what, "goal": goal.words(), "verdict": verdict}
-                          for goal, verdict, _ in goals.verdicts(self.rows)] if self.ours == "ringgate" else []}
+                          for goal, verdict, _, _ in goals.verdicts(self.rows)] if self.ours == "ringgate" else []}
 
 
 def merged(results):

@@ -339,8 +339,7 @@ class Bench:
     def idle_of(self, target, count):
         size, options = self.options.idle_bytes, self.options
         need = count * 10 * 2**20
-        with open("/proc/meminfo", encoding="ascii") as f:
-            free = next(int(line.split()[1]) * 1024 for line in f if "MemAvailable" in line)
+        free = meters.available_memory()
         if free < need:
             raise Trouble(f"{count} clients need {need >> 20} MiB, {free >> 20} are available")
         command = (f"head -c {size} /dev/zero; head -c {size} >/dev/null; printf R; "
