@@ -279,6 +279,17 @@ def test_stdin_closed_by_the_command(gateway):
     assert c.out == b"late\n" and c.exit == 0
 
 
+def test_end_is_not_told_twice(gateway):
+    """A command that ends has closed its stdin, too: its exit says so. On a busy machine it may end slowly."""
+    for _ in range(50):
+        c = gateway.exec("true")
+        c.wait()
+        assert c.exit == 0
+        if w.EOW not in c.order:
+            return
+    raise AssertionError("each of 50 commands sent EOW before its exit")
+
+
 def test_data_nobody_reads(gateway):
     c = gateway.exec("true")
     while c.send(bytes(10000)):
