@@ -348,7 +348,14 @@ bool conn_has_ended(const struct conn *c)
 
 bool conn_knows_eow(const struct conn *c)
 {
-	return c->session->openssh != 0;
+	static const char begin[] = "SSH-2.0-OpenSSH";
+	const char *version = conn_client_version(c);
+
+	/* As OpenSSH's server decides: by the name, whatever follows it ("_for_Windows_9.5"), but for versions 2 to 4. */
+	if (strncmp(version, begin, sizeof(begin) - 1) != 0)
+		return false;
+	version += sizeof(begin) - 1;
+	return !(version[0] == '_' && version[1] >= '2' && version[1] <= '4');
 }
 
 const char *conn_client_version(const struct conn *c)
