@@ -20,6 +20,9 @@
 /* What a team and a sandbox forbid, as a control plane says it in JSON, and a NUL: 16 commands and 32 ranges of ports each fit. */
 #define POLICY_TEXT_MAX 8192
 
+/* A message of the day that a control plane has for a sandbox's users, in bytes; with every one of them escaped it fits, too. */
+#define MOTD_TEXT_MAX 1000
+
 /* "SHA256:" and 43 characters of unpadded base64. */
 #define FINGERPRINT_CHARS 50
 

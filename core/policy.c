@@ -3,7 +3,10 @@
  */
 #include "core/policy.h"
 
+#include "core/utf8.h"
+
 #include <arpa/inet.h>
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +28,7 @@ struct policy {
 	bool is_sftp_only; /* said, or implied by read_only */
 	uint8_t forward_ports_count, listen_ports_count, commands_count;
 	uint32_t idle_timeout_s, idle_warning_s;
+	char *motd; /* NULL: none */
 	struct ports forward_ports[POLICY_PORTS_MAX], listen_ports[POLICY_PORTS_MAX];
 	char commands[]; /* each ended by NUL */
 };
@@ -128,8 +132,35 @@ struct policy *policy_get(struct policy *p)
 
 void policy_put(struct policy *p)
 {
-	if (p && atomic_fetch_sub(&p->refs, 1) == 1)
-		free(p);
+	if (!p || atomic_fetch_sub(&p->refs, 1) != 1)
+		return;
+	free(p->motd);
+	free(p);
+}
+
+int policy_set_motd(struct policy *p, const char *text)
+{
+	const uint8_t *from = (const uint8_t *)text;
+	size_t left = strlen(text);
+	char *to = malloc(left + 1);
+	uint32_t code;
+
+	if (!to)
+		return -ENOMEM;
+	free(p->motd);
+	p->motd = to;
+	for (size_t n; left > 0; from += n, left -= n) {
+		n = utf8_at(from, left, &code);
+		if (n == 0 || (code < ' ' && code != '\n' && code != '\t') || (code >= 0x7f && code <= 0x9f)) {
+			*to++ = '?';
+			n = n ? n : 1;
+		} else {
+			memcpy(to, from, n);
+			to += n;
+		}
+	}
+	*to = 0;
+	return 0;
 }
 
 /* --- whose it is --- */
@@ -384,6 +415,11 @@ bool policies_allow_writing(const struct policies *p, char ret_why[POLICY_WHY_MA
 			return refuse(p, l, "writing files", "sftp: read_only", ret_why);
 	}
 	return true;
+}
+
+const char *policies_motd(const struct policies *p)
+{
+	return p->sandbox && p->sandbox->motd ? p->sandbox->motd : "";
 }
 
 /* --- rest --- */

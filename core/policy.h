@@ -68,6 +68,8 @@ bool policy_command_is_good(const char *text);
 
 /* Every value was checked. NULL without memory. */
 MUST_USE struct policy *policy_new(const struct policy_values *v);
+/* Before anybody else has it. Copied, made fit for terminals. -ENOMEM. */
+MUST_USE int policy_set_motd(struct policy *p, const char *text);
 /* NULL is fine in both. */
 struct policy *policy_get(struct policy *p);
 void policy_put(struct policy *p);
@@ -80,7 +82,7 @@ MUST_USE int policy_read(const struct doc *doc, const struct doc_node *map, stru
 			 size_t error_bytes);
 
 /*
- * {"sandbox": …, "team": …} as JSON, either of them or none; "" is none. What is read here came from a control plane, perhaps through
+ * {"motd": "…", "sandbox": …, "team": …} as JSON, some of them or none; "" is none. What is read here came from a control plane, perhaps through
  * Redis. *ret_team and *ret_sandbox are the caller's then, or NULL.
  */
 MUST_USE int policies_read(const char *text, struct policy **ret_team, struct policy **ret_sandbox, char *ret_error,
@@ -108,6 +110,8 @@ MUST_USE bool policies_allow_subsystem(const struct policies *p, char ret_why[PO
 
 /* May what listens be reached from outside of the sandbox? Else it listens on its loopback, whatever the client asks for. */
 bool policies_listen_anywhere(const struct policies *p);
+/* What the sandbox's control plane has to say on a terminal, control characters but line ends taken out; "" where it has nothing. */
+const char *policies_motd(const struct policies *p);
 /* May files be written by sftp? Else ret_why is what a client is told who tries. */
 MUST_USE bool policies_allow_writing(const struct policies *p, char ret_why[POLICY_WHY_MAX]);
 /* Are commands limited? Then so is what else could make a permitted one do something else: environment variables. */

@@ -143,9 +143,26 @@ int policy_read(const struct doc *doc, const struct doc_node *map, struct policy
 /* JSON is YAML. Two policies are some 150 nodes. */
 static const struct doc_limits text_limits = {.bytes = POLICY_TEXT_MAX, .nodes = 512};
 
+/* It hangs on the sandbox's policy, which forbids nothing if there was none. */
+static int motd_read(const struct doc *d, const struct doc_node *value, struct policy **sandbox, char *ret_error,
+		     size_t error_bytes)
+{
+	static const struct doc_node no_fields = {.kind = DOC_MAP};
+	int rc = 0;
+
+	if (value->kind != DOC_SCALAR)
+		return doc_fail(d, value, ret_error, error_bytes, "motd: %s where a text is expected",
+				doc_kind_name(value));
+	if (!*sandbox)
+		rc = policy_read(d, &no_fields, sandbox, ret_error, error_bytes);
+	if (rc == 0)
+		rc = policy_set_motd(*sandbox, doc_text(d, value));
+	return rc;
+}
+
 static int both_read(const struct doc *d, struct policy **both, char *ret_error, size_t error_bytes)
 {
-	const struct doc_node *root = doc_root(d), *value;
+	const struct doc_node *root = doc_root(d), *value, *motd = NULL;
 	int rc = 0;
 
 	if (!root || root->kind != DOC_MAP)
@@ -154,11 +171,15 @@ static int both_read(const struct doc *d, struct policy **both, char *ret_error,
 		bool is_team = strcmp(doc_text(d, k), "team") == 0;
 
 		value = doc_next(d, k);
+		if (strcmp(doc_text(d, k), "motd") == 0) {
+			motd = value;
+			continue;
+		}
 		if (!is_team && strcmp(doc_text(d, k), "sandbox") != 0)
 			return doc_fail(d, k, ret_error, error_bytes, "no policy of a team or a sandbox");
 		rc = policy_read(d, value, &both[is_team], ret_error, error_bytes);
 	}
-	return rc;
+	return motd && rc == 0 ? motd_read(d, motd, &both[0], ret_error, error_bytes) : rc;
 }
 
 int policies_read(const char *text, struct policy **ret_team, struct policy **ret_sandbox, char *ret_error,

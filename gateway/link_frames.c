@@ -7,6 +7,7 @@
 #include "gateway/session.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* Of a sandbox that slept it was not known when the client asked. On a terminal its user is told; ssh -v was told already. */
 static void limit_agent(struct link *l, const struct policies *p)
@@ -21,12 +22,25 @@ static void limit_agent(struct link *l, const struct policies *p)
 		link_tell(l, why);
 }
 
+/* The last line ends, too; `to` has room. */
+static void add_lines(char *to, const char *text)
+{
+	size_t n = strlen(text);
+
+	if (n == 0)
+		return;
+	to += strlen(to);
+	memcpy(to, text, n + 1);
+	if (text[n - 1] != '\n')
+		strcpy(to + n, "\n");
+}
+
 static void send_open(struct link *l)
 {
 	struct links *ls = l->links;
 	struct policies p = session_policies(ls->session);
 	struct frame f = {.type = FRAME_OPEN};
-	char why[POLICY_WHY_MAX], motd[MOTD_BYTES];
+	char why[POLICY_WHY_MAX], motd[MOTD_BYTES + MOTD_TEXT_MAX + 1];
 
 	if (!link_is_allowed(l, why)) {
 		link_forbid(l, why);
@@ -49,6 +63,7 @@ static void send_open(struct link *l)
 	f.open.options = l->setup->options;
 	if (link_setup_is_greeted(l->setup)) {
 		texts_motd(&ls->session->server->texts, motd);
+		add_lines(motd, policies_motd(&p));
 		f.open.options.message = bytes_str(motd);
 	}
 	if (l->setup->options.agent)

@@ -117,6 +117,24 @@ def test_hushlogin(texts):
         os.unlink(path)
 
 
+def test_the_control_plane_has_a_word_too(texts):
+    """Behind the region's; what would move the cursor is shown as ?; a change is seen at the next shell."""
+    box = texts.box
+    try:
+        texts.control.set_policies(box, motd="disk 97 %\x1b[2J\x07 füll\x9b\n\tsecond line")
+        said = "disk 97 %?[2J? füll?\r\n\tsecond line\r\n".encode()
+        done = wait_until(lambda: (lambda d: d if b"disk 97" in d.stdout else None)(shell(texts, "-tt")), "the word")
+        assert SHOWN + said in done.stdout, done
+        assert b"disk" not in texts.ssh("true", opts=["LogLevel=ERROR"]).ok().stdout
+        # It rules nothing by itself, and a policy beside it still does.
+        texts.control.set_policies(box, motd="no copies", policy={"sftp": "none"})
+        wait_until(lambda: b"no copies" in shell(texts, "-tt").stdout, "the next word")
+        assert "forbids file transfer" in texts.ssh("sftp", flags=("-s",)).err
+    finally:
+        texts.control.set_policies(box)
+    wait_until(lambda: b"no copies" not in shell(texts, "-tt").stdout, "its end")
+
+
 # ---- changes, and files that are wrong ------------------------------------------------
 
 

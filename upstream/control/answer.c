@@ -295,7 +295,26 @@ static int route_words_take(const json_t *data, struct control_route_call *r, ch
 	return 0;
 }
 
-/* Both as one text, for who knows what they mean. */
+/* Words for users: cut, never a reason to let nobody in. */
+static int motd_take(const json_t *data, json_t *to, char *ret_reason)
+{
+	const json_t *value = json_object_get(data, "motd");
+	const char *text;
+	size_t n;
+
+	if (is_absent(value))
+		return 0;
+	if (!json_is_string(value))
+		return wrong(ret_reason, "\"motd\" is no text");
+	text = json_string_value(value);
+	n = json_string_length(value);
+	if (n > MOTD_TEXT_MAX)
+		for (n = MOTD_TEXT_MAX; (text[n] & 0xc0) == 0x80;)
+			n--;
+	return json_object_set_new(to, "motd", json_stringn(text, n)) < 0 ? -ENOMEM : 0;
+}
+
+/* All as one text, for who knows what they mean. */
 static int policy_take(const json_t *data, char ret[POLICY_TEXT_MAX], char *ret_reason)
 {
 	static const struct {
@@ -315,6 +334,8 @@ static int policy_take(const json_t *data, char ret[POLICY_TEXT_MAX], char *ret_
 		else if (json_object_set(both, members[i].as, value) < 0)
 			err = -ENOMEM;
 	}
+	if (!err)
+		err = motd_take(data, both, ret_reason);
 	ret[0] = 0;
 	if (!err && json_object_size(both) > 0) {
 		n = json_dumpb(both, ret, POLICY_TEXT_MAX - 1, JSON_ENSURE_ASCII | JSON_SORT_KEYS);

@@ -100,7 +100,7 @@ struct control_route_call {
 	char procd_url[CONTROL_URL_MAX]; /* as it came: tcp://HOST:PORT or HOST:PORT; "" only of one that does not run */
 	char procd_key[CONTROL_KEY_TEXT_MAX]; /* ed25519:BASE64, or "" */
 	char state[16];                       /* or "" */
-	/* JSON, printable ASCII: {"sandbox": …, "team": …}, what of both came, otherwise unread; "" where neither did. */
+	/* JSON, printable ASCII: {"motd": …, "sandbox": …, "team": …}, what of them came, otherwise unread; "" where none did. */
 	char policy[POLICY_TEXT_MAX];
 	bool has_version;
 	uint64_t version;

@@ -41,6 +41,9 @@ static void test_what_is_passed_on(void **state)
 		{", \"policy\": {\"sftp\": \"none\"}, \"team_policy\": {\"jump\": true}",
 		 "{\"sandbox\": {\"sftp\": \"none\"}, \"team\": {\"jump\": true}}"},
 		{", \"policy\": {\"a\": \"\\n\u00e4\\\"\"}", "{\"sandbox\": {\"a\": \"\\n\\u00E4\\\"\"}}"},
+		{", \"motd\": null", ""},
+		{", \"motd\": \"a\\nb\"", "{\"motd\": \"a\\nb\"}"},
+		{", \"motd\": \"\", \"policy\": {}", "{\"motd\": \"\", \"sandbox\": {}}"},
 	};
 	char reason[CONTROL_REASON_MAX];
 	struct control_route_call r;
@@ -53,8 +56,13 @@ static void test_what_is_passed_on(void **state)
 
 static void test_what_is_refused(void **state)
 {
-	static const char *const bad[] = {", \"policy\": []", ", \"policy\": \"none\"", ", \"team_policy\": false",
-					  ", \"policy\": {\"a\": 1, \"a\": 2}", ", \"policy\": {\"a\": \"\\u0000\"}"};
+	static const char *const bad[] = {", \"policy\": []",
+					  ", \"policy\": \"none\"",
+					  ", \"team_policy\": false",
+					  ", \"motd\": {}",
+					  ", \"motd\": 1",
+					  ", \"policy\": {\"a\": 1, \"a\": 2}",
+					  ", \"policy\": {\"a\": \"\\u0000\"}"};
 	char reason[CONTROL_REASON_MAX], more[2 * POLICY_TEXT_MAX];
 	struct control_route_call r;
 
@@ -70,6 +78,28 @@ static void test_what_is_refused(void **state)
 	assert_string_equal(reason, "the policies are too large");
 }
 
+/* Cut at a whole character, and it fits with every character escaped. */
+static void test_a_long_motd(void **state)
+{
+	char reason[CONTROL_REASON_MAX], text[8 * MOTD_TEXT_MAX], more[sizeof(text) + 64];
+	struct control_route_call r;
+	size_t n = 0;
+
+	text[n++] = 'x';
+	while (n < 2 * MOTD_TEXT_MAX)
+		n += (size_t)sprintf(text + n, "\u00e4");
+	snprintf(more, sizeof(more), ", \"motd\": \"%s\"", text);
+	assert_int_equal(ask(more, &r, reason), 0);
+	assert_int_equal(strlen(r.policy), strlen("{\"motd\": \"x\"}") + (MOTD_TEXT_MAX - 1) / 2 * strlen("\\u00E4"));
+
+	n = 0;
+	while (n < 6 * MOTD_TEXT_MAX)
+		n += (size_t)sprintf(text + n, "\\u0001");
+	snprintf(more, sizeof(more), ", \"motd\": \"%s\"", text);
+	assert_int_equal(ask(more, &r, reason), 0);
+	assert_int_equal(strlen(r.policy), strlen("{\"motd\": \"\"}") + MOTD_TEXT_MAX * strlen("\\u0001"));
+}
+
 static int setup(void **state)
 {
 	answer_init();
@@ -81,6 +111,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_is_passed_on),
 		cmocka_unit_test(test_what_is_refused),
+		cmocka_unit_test(test_a_long_motd),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);
