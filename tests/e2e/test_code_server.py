@@ -33,7 +33,7 @@ if ! { [ -e pid ] && kill -0 "$(cat pid)" 2>/dev/null; }; then
         --disable-update-check --disable-workspace-trust --ignore-last-opened >log 2>&1 </dev/null &
     echo $! >pid
 fi
-until grep -q 'HTTP server listening on' log; do sleep 0.1; done
+until grep -qs 'HTTP server listening on' log; do sleep 0.1; done
 echo "listeningOn==$(sed -n 's,.*listening on http://[^:]*:\([0-9]*\)/.*,\1,p' log)=="
 """
 

@@ -50,7 +50,7 @@ start() {
         cd "$place"
         nohup python3 editor_server.py --version "$version" $3 >log 2>&1 </dev/null 9>&- &
         echo $! >pid
-        until grep -q 'agent listening on' log; do sleep 0.05; done
+        until grep -qs 'agent listening on' log; do sleep 0.05; done
     fi
     exec 9>&-
     echo "$id: start"
