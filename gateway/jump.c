@@ -157,6 +157,12 @@ static size_t room(const struct link *l)
 	return chan_room(l->chan);
 }
 
+static void write_down(struct link *l, const uint8_t *p, size_t n)
+{
+	l->links->moved_us = ring_now_us(l->links->session->ring);
+	(void)chan_write(l->chan, false, p, n);
+}
+
 static struct jump *part(struct link *l)
 {
 	struct jump *j = l->jump;
@@ -227,7 +233,7 @@ void jump_settle(struct link *l)
 	while (j->down.bytes > 0 && (n = room(l)) > 0 && chain_iov(&j->down, &iov, 1) == 1) {
 		if (n > iov.iov_len)
 			n = iov.iov_len;
-		(void)chan_write(l->chan, false, iov.iov_base, n);
+		write_down(l, iov.iov_base, n);
 		if (!j->link)
 			return; /* the session ended by it */
 		chain_consume(&j->down, n);
@@ -252,7 +258,7 @@ static void on_recv(struct stream *st, const uint8_t *p, size_t n)
 	if (now > n)
 		now = n;
 	if (now > 0)
-		(void)chan_write(l->chan, false, p, now);
+		write_down(l, p, now);
 	if (!j->link)
 		return;
 	if (now < n) {

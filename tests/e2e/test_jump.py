@@ -268,6 +268,18 @@ def test_rekeying_meanwhile(region, jump, random16):
     finish(go(), 120)
 
 
+def test_idle_policy(new_region):
+    """A session through which another one's output goes is not idle, though its user sends nothing."""
+    region = new_region(sandboxes=2, config=f"jump:\n  names: [{NAME}]\npolicy:\n  idle_timeout_s: 3\n")
+
+    async def go():
+        async with aconnect(region) as outer, inner(region, outer) as within:
+            result = await within.run("for i in $(seq 10); do sleep 0.5; echo $i; done")
+            assert result.exit_status == 0 and result.stdout.split() == [str(i) for i in range(1, 11)], result
+
+    finish(go(), 60)
+
+
 def test_limits_by_address(new_region):
     """Connections that have not logged in are counted at the user's address, from whichever way they come."""
     region = new_region(sandboxes=2, config=f"jump:\n  names: [{NAME}]\n"
