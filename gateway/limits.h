@@ -7,6 +7,9 @@
 /* First receive window of a channel, all that may be held while its sandbox is being reached. */
 #define LINK_WINDOW_FIRST (32 * 1024)
 
+/* When it is reached a channel without a terminal gets one of so many parts of what is left of SESSION_UP_BUDGET: the first one 1 MiB. */
+#define LINK_WINDOW_SHARE 8
+
 /* procd's answer to OPEN: a connection that it makes for direct-tcpip may take it 10 s for each address. */
 #define LINK_OPEN_MS (60 * 1000)
 

@@ -102,6 +102,7 @@ static int on_opened(struct link *l, uint32_t credit)
 			chan_accept(l->chan);
 		else
 			chan_reply(l->chan, true);
+		link_window_opened(l);
 	}
 	link_push_up(l);
 	return 0;

@@ -68,6 +68,8 @@ void link_window_hold(struct link *l, size_t n);
 void link_window_release(struct link *l, size_t n);
 /* The link goes. */
 void link_window_deinit(struct link *l);
+/* procd is there: what the client sends first need not wait for his window, a round trip for each time it doubles. */
+void link_window_opened(struct link *l);
 /* Opens the client's window by what procd's socket took. */
 void link_window_settle(struct link *l);
 

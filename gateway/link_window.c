@@ -1,12 +1,12 @@
 /*
  * How large the client's windows are.
  *
- *   LINK_WINDOW_FIRST ──use──► session.window_bytes ──the way is longer──► session.window_max_bytes
- *                                       ▲────────────── rest ──────────────────────┘
+ *   LINK_WINDOW_FIRST ──procd is there──► a share ──use──► session.window_bytes ──the way is longer──► session.window_max_bytes
+ *                                                                 ▲────────────── rest ──────────────────────┘
  *
  * A window that the client uses up while a grant travels to him and his next bytes travel back limits him to one window a round trip.
  * That is seen without a clock at his end: the first byte beyond the old window comes a round trip after the grant, and after a pause. Such
- * a window becomes four times as large. While procd keeps up it holds no memory; what does pile up, over all sessions, counts against
+ * a window becomes eight times as large. While procd keeps up it holds no memory; what does pile up, over all sessions, counts against
  * session.window_budget_bytes, and beyond that no window is grown. All that could pile up in grown windows is within WINDOWS_GROWN_MAX.
  */
 #include "gateway/limits.h"
@@ -88,7 +88,7 @@ static uint32_t growth(const struct link *l)
 {
 	const struct config *c = config_of(l);
 	const struct links *ls = l->links;
-	uint64_t size = (l->is_up_short ? 4 : 2) * (uint64_t)l->up_granted, total = SESSION_UP_BUDGET;
+	uint64_t size = (l->is_up_short ? 8 : 2) * (uint64_t)l->up_granted, total = SESSION_UP_BUDGET;
 
 	if (l->up_excess > 0)
 		return 0;
@@ -103,6 +103,22 @@ static uint32_t growth(const struct link *l)
 	if (size <= l->up_granted || ls->up_total + (size - l->up_granted) > total)
 		return 0;
 	return (uint32_t)(size - l->up_granted);
+}
+
+void link_window_opened(struct link *l)
+{
+	const struct links *ls = l->links;
+	uint32_t max = config_of(l)->session.window_bytes;
+	uint32_t share = ls->up_total < SESSION_UP_BUDGET ? (SESSION_UP_BUDGET - ls->up_total) / LINK_WINDOW_SHARE : 0;
+
+	if (l->has_pty || l->up_granted >= max)
+		return;
+	if (share > max - l->up_granted)
+		share = max - l->up_granted;
+	if (share < LINK_WINDOW_FIRST)
+		return;
+	resize(l, l->up_granted + share);
+	chan_grant(l->chan, share);
 }
 
 void link_window_settle(struct link *l)

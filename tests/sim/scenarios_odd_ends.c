@@ -163,7 +163,7 @@ static void client_gives_a_channel_up(void)
 {
 	struct client_options o = gateway_client_options();
 	struct client_chan_plan plan = {
-		.command = "hold", .up_bytes = 1000000, .packet_max = 32 * 1024, .window_bytes = 64 * 1024};
+		.command = "hold", .up_bytes = 3000000, .packet_max = 32 * 1024, .window_bytes = 64 * 1024};
 	struct sim_client *c;
 	struct client_chan *ch;
 	uint64_t closed;
