@@ -54,9 +54,10 @@ class Listener:
             self.transport.local_version = version
         if host_key:
             self.transport.get_security_options().key_types = [host_key]
-        table = dict(paramiko.Transport._handler_table)
+        table = dict(self.transport._handler_table)
         for kind in (GLOBAL_REQUEST, REQUEST_SUCCESS, REQUEST_FAILURE):
-            table[kind] = lambda _, message, kind=kind: self.got.put((kind, message.get_remainder()))
+            # Until paramiko 3.5 the transport comes first.
+            table[kind] = lambda *given, kind=kind: self.got.put((kind, given[-1].get_remainder()))
         self.transport._handler_table = table
         self.transport.start_client(timeout=20)
         self.transport.auth_publickey(region.box, paramiko.Ed25519Key.from_private_key_file(region.identity))
