@@ -290,15 +290,18 @@ def test_vi(region, shell, work):
 
 
 def test_full_screen_redraws(shell):
-    """htop-like: a full screen many times a second, and a key ends it."""
+    """htop-like: a full screen many times a second, and a key ends it. Bash drops one that comes while it changes modes."""
     terminal = shell(rows=50, columns=160)
     terminal.send("while ! read -rsn1 -t 0.005 k; do printf '\\033[H'; "
                   "for i in $(seq 1 48); do printf 'row %d %0140d\\n' $i $((n++)); done; "
                   "done; echo key-''was-$k\r")
     for _ in range(20):
         terminal.expect("row 48 ")
-    terminal.send("q")
-    terminal.expect("key-was-q")
+    for _ in range(50):
+        terminal.send("q")
+        if terminal.expect("row 48 |key-was-q").group() == b"key-was-q":
+            return
+    pytest.fail("no key ended it")
 
 
 def foreground_and_others(terminal, mark):

@@ -211,9 +211,9 @@ def test_probes_are_rationed(fake_region):
     region = fake_region("login.probe_lookups.rate_address=1")
     feed_is_up(region)
     users = [region.add_user(f"user{i}")[1] for i in range(5)]
+    started = time.monotonic()
     processes = [subprocess.Popen(region.ssh_argv("echo", "in", identity=identity), stdout=subprocess.PIPE,
                                   stdin=subprocess.DEVNULL, preexec_fn=end_with_us) for identity in users]
-    started = time.monotonic()
     outputs = [p.communicate(timeout=LOGIN_S)[0] for p in processes]
     assert outputs == [b"in\n"] * 5
     assert time.monotonic() - started > 2.5
