@@ -16,6 +16,7 @@ import tempfile
 import pytest
 
 import regions
+from forwards import Server
 from regions import CHECKOUT, STANDIN, Region
 
 LOG_TAIL_BYTES = 5000
@@ -111,6 +112,28 @@ def scratch(tmp_path_factory):
     path = tmp_path_factory.mktemp("scratch")
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def folder():
+    """Its path is short enough for sockets."""
+    path = tempfile.mkdtemp(prefix="ringgate-")
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def server():
+    """server(handle, path=None): a server of the test's own, see forwards.Server."""
+    opened = []
+
+    def start(handle, path=None):
+        opened.append(Server(handle, path))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()
 
 
 class BigFile:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import subprocess
 import tempfile
 
@@ -19,14 +18,6 @@ from waiting import free_port, wait_until
 # Where nobody may go; the setting stands in the words of the refusal.
 OUTSIDE = "192.0.2.1"
 SETTING = "forward_tcp"
-
-
-@pytest.fixture
-def folder():
-    """Its path is short enough for sockets."""
-    path = tempfile.mkdtemp(prefix="ringgate-")
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture

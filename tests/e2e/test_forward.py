@@ -11,21 +11,9 @@ import threading
 import pytest
 
 from aclient import finish
-from forwards import CHUNK, Server, echo, exchange, forwarding, socks
+from forwards import CHUNK, echo, exchange, forwarding, socks
 from regions import run, sha_of_stream
 from waiting import free_port, wait_until
-
-@pytest.fixture
-def server():
-    opened = []
-
-    def start(handle):
-        opened.append(Server(handle))
-        return opened[-1]
-
-    yield start
-    for one in opened:
-        one.close()
 
 
 def test_local_forward(region, server):

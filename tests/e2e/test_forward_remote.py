@@ -4,43 +4,20 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
 import signal
 import socket
 import stat
 import subprocess
-import tempfile
 import threading
 
 import asyncssh
 import pytest
 
 from aclient import connect as aconnect, finish
-from forwards import CHUNK, Server, connect, echo, exchange, forwarding
+from forwards import CHUNK, connect, echo, exchange, forwarding
 from waiting import free_port, wait_until
 
 LISTENERS_MAX = 32
-
-
-@pytest.fixture
-def folder():
-    """Its path is short enough for sockets."""
-    path = tempfile.mkdtemp(prefix="ringgate-")
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture
-def server():
-    opened = []
-
-    def start(handle, path=None):
-        opened.append(Server(handle, path))
-        return opened[-1]
-
-    yield start
-    for one in opened:
-        one.close()
 
 
 def is_open(to):

@@ -8,10 +8,8 @@ import contextlib
 import hashlib
 import os
 import shlex
-import shutil
 import socket
 import struct
-import tempfile
 import threading
 import time
 
@@ -20,34 +18,13 @@ import pytest
 import ws
 from aclient import finish
 from editor_server import BLOCK
-from forwards import Server, connect, echo, exchange, forwarding, socks
+from forwards import connect, echo, exchange, forwarding, socks
 from regions import CHECKOUT
 from test_many import MIB, Growth
 from waiting import free_port, wait_until
 
 BULK_MIB = int(os.environ.get("RINGGATE_E2E_FORWARD_MIB", "64"))
 SERVER = os.path.join(CHECKOUT, "tests", "e2e", "editor_server.py")
-
-
-@pytest.fixture
-def folder():
-    """Its path is short enough for sockets."""
-    path = tempfile.mkdtemp(prefix="ringgate-")
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture
-def server():
-    opened = []
-
-    def start(handle, path=None):
-        opened.append(Server(handle, path))
-        return opened[-1]
-
-    yield start
-    for one in opened:
-        one.close()
 
 
 @pytest.fixture(scope="module")

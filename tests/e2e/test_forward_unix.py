@@ -1,10 +1,8 @@
 """-L to Unix sockets inside the sandbox: direct-streamlocal@openssh.com."""
 
 import os
-import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 
 import asyncssh
@@ -13,14 +11,6 @@ import pytest
 from aclient import connect as aconnect, finish
 from forwards import CHUNK, Server, connect, echo, exchange, forwarding
 from waiting import free_port, wait_until
-
-
-@pytest.fixture
-def folder():
-    """Its path is short enough for sockets."""
-    path = tempfile.mkdtemp(prefix="ringgate-")
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import contextlib
 import os
 import random
 import re
-import shutil
 import signal
 import socket
 import struct
@@ -22,14 +21,6 @@ from forwards import Server, connect, echo, exchange, forwarding, socks
 from regions import CHECKOUT, run, sha_of_file
 from test_clients import dropbear, putty  # noqa: F401: fixtures
 from waiting import free_port, is_alive, wait_until
-
-
-@pytest.fixture
-def folder():
-    """Its path is short enough for sockets."""
-    path = tempfile.mkdtemp(prefix="ringgate-")
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture
