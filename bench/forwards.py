@@ -31,7 +31,8 @@ class Far:
         self.mode = "echo"
         self.taken = None
         self.is_taken = threading.Event()
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.thread = threading.Thread(target=self.accept, daemon=True)
+        self.thread.start()
 
     def accept(self):
         while True:
@@ -54,6 +55,10 @@ class Far:
                     connection.sendall(data)
 
     def close(self):
+        # Merely closed, the thread's accept() would go on.
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join(10)
         self.listener.close()
 
 

@@ -6,7 +6,7 @@ import struct
 import subprocess
 import threading
 
-from waiting import wait_until
+from waiting import close_listener, wait_until
 
 CHUNK = 1 << 18
 
@@ -27,7 +27,8 @@ class Server:
         self.peak = 0
         self.open = 0
         self.lock = threading.Lock()
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.thread = threading.Thread(target=self.accept, daemon=True)
+        self.thread.start()
 
     def accept(self):
         while True:
@@ -51,7 +52,7 @@ class Server:
                 self.open -= 1
 
     def close(self):
-        self.listener.close()
+        close_listener(self.listener, self.thread)
 
 
 def echo(connection):

@@ -20,6 +20,7 @@ from nacl.signing import SigningKey
 import procd_wire as w
 from procd_wire import Gateway, Server, make_ticket, pack, read_key, wait_for
 from regions import has_sanitizer
+from waiting import close_listener
 
 pytestmark = pytest.mark.gateway
 
@@ -853,7 +854,8 @@ class Peer:
         self.sock.listen(300)
         self.port = self.sock.getsockname()[1] if family != socket.AF_UNIX else None
         self.behave = behave
-        threading.Thread(target=self.run, daemon=True).start()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
 
     def run(self):
         while True:
@@ -867,7 +869,7 @@ class Peer:
         return self
 
     def __exit__(self, *_):
-        self.sock.close()
+        close_listener(self.sock, self.thread)
 
 
 def echo_until_eof(sock):

@@ -1,5 +1,6 @@
 """Waiting for conditions, and looking at processes through /proc. No sleeps elsewhere."""
 
+import contextlib
 import os
 import socket
 import time
@@ -32,6 +33,19 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def close_listener(listener, thread):
+    """Ends a thread that waits in accept(), then closes.
+
+    Were it only closed, the thread would wait on, and after the next signal on whatever has the descriptor's number by then:
+    the kernel begins the call anew with the number. Another test's server would lose connections to it.
+    """
+    with contextlib.suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+    assert not thread.is_alive(), "a thread waits in accept() although nobody listens"
+    listener.close()
 
 
 def stat_fields(pid):

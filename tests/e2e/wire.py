@@ -14,6 +14,8 @@ import msgpack
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
+from waiting import close_listener
+
 (CHALLENGE, HELLO, WELCOME, ERROR, PING, PONG, GOAWAY) = range(7)
 (OPEN, OPENED, REFUSED, DATA, CREDIT, EOF, RESIZE, SIGNAL, EXIT, EXIT_SIGNAL, CLOSE, EOW,
  LISTEN, LISTENING, LISTEN_REFUSED, UNLISTEN, UNLISTENED) = range(8, 25)
@@ -192,7 +194,8 @@ class FakeProcd:
         self.errors = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.thread = threading.Thread(target=self.accept, daemon=True)
+        self.thread.start()
 
     def accept(self):
         while True:
@@ -227,7 +230,7 @@ class FakeProcd:
         stream.send(WELCOME, 0, VERSION, signature, {})
 
     def close(self):
-        self.listener.close()
+        close_listener(self.listener, self.thread)
         for stream in self.streams:
             stream.close()
 
