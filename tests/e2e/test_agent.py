@@ -34,11 +34,16 @@ class Agent:
         self.path = f"{self.folder}/agent"
         self.process = subprocess.Popen(["ssh-agent", "-D", "-a", self.path],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_until(lambda: os.path.exists(self.path), "the agent's socket")
         self.env = {**os.environ, "SSH_AUTH_SOCK": self.path}
-        run(["ssh-add", "-q", region.identity], env=self.env).ok()
-        self.list = run(["ssh-add", "-l"], env=self.env).ok().out
         self.region = region
+        try:
+            # Its socket is there before it listens; 2 is ssh-add's word for no agent.
+            wait_until(lambda: run(["ssh-add", "-l"], env=self.env).status != 2, "the agent")
+            run(["ssh-add", "-q", region.identity], env=self.env).ok()
+            self.list = run(["ssh-add", "-l"], env=self.env).ok().out
+        except BaseException:
+            self.stop()
+            raise
 
     def ssh(self, command, flags=("-A",), opts=(), region=None, **how):
         return (region or self.region).ssh(command, flags=flags, env=self.env,
