@@ -16,6 +16,7 @@ import tempfile
 import pytest
 
 import regions
+from fake_region import FakeRegion
 from forwards import Server
 from regions import CHECKOUT, STANDIN, Region
 
@@ -112,6 +113,21 @@ def scratch(tmp_path_factory):
     path = tmp_path_factory.mktemp("scratch")
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def fake_region(bin_dir):
+    """fake_region(...): see fake_region.FakeRegion."""
+    started = []
+
+    def start(*settings, **how):
+        one = FakeRegion(bin_dir, settings, **how)
+        started.append(one)
+        return one.start()
+
+    yield start
+    for one in reversed(started):
+        one.stop()
 
 
 @pytest.fixture

@@ -140,6 +140,28 @@ def test_four_gib_window_and_no_reading(crowd, stopped, usual):
         one.close()
 
 
+@pytest.mark.gateway
+def test_windows_are_large_at_once(region):
+    """1 MiB for the first channel as soon as its sandbox has answered, all within the connection's 8 MiB; a terminal's stays small."""
+    small, budget, count = 32 << 10, 8 << 20, 12
+    one, _ = transport(region)
+    try:
+        channels = []
+        for _ in range(count):
+            channels.append(one.open_session())
+            assert channels[-1].out_window_size == small
+            channels[-1].exec_command("cat")
+            wait_until(lambda: channels[-1].out_window_size > small, "a larger window")
+        assert channels[0].out_window_size >= 1 << 20
+        assert sum(c.out_window_size for c in channels) <= budget + count * small
+        terminal = one.open_session()
+        terminal.get_pty()
+        terminal.exec_command("echo here; cat")
+        assert terminal.recv(4) == b"here" and terminal.out_window_size == small
+    finally:
+        one.close()
+
+
 def test_four_gib_window_is_a_right(crowd):
     """A client with such a window that does read gets every byte."""
     one, sock = transport(crowd)

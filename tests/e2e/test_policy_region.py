@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from fake_region import FakeRegion
 from forwards import Server, echo
 from redises import Redis
 from regions import Region, run
@@ -16,20 +15,6 @@ from waiting import wait_until
 pytestmark = pytest.mark.gateway
 
 BOX = "rs-one"
-
-
-@pytest.fixture
-def fake_region(bin_dir):
-    started = []
-
-    def start(*settings, **how):
-        one = FakeRegion(bin_dir, settings, **how)
-        started.append(one)
-        return one.start()
-
-    yield start
-    for one in reversed(started):
-        one.stop()
 
 
 def is_forbidden(result, whose, what):

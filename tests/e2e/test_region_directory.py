@@ -13,7 +13,7 @@ import pytest
 
 from aclient import connect, finish
 from fake_control import Box
-from fake_region import TEAM, USER, FakeRegion
+from fake_region import TEAM, USER
 from flow import Flow
 from redises import Redis
 from regions import end_with_us, run
@@ -29,21 +29,6 @@ TIMEOUT_MS = 1500
 LOGIN_S = 20
 FEED_S = 2.0   # from a change to the end of what hangs on it
 REDIS_S = 1.0
-
-
-@pytest.fixture
-def fake_region(bin_dir):
-    """fake_region(...): see fake_region.FakeRegion."""
-    started = []
-
-    def start(*settings, **how):
-        one = FakeRegion(bin_dir, settings, **how)
-        started.append(one)
-        return one.start()
-
-    yield start
-    for one in reversed(started):
-        one.stop()
 
 
 @pytest.fixture

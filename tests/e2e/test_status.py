@@ -15,7 +15,7 @@ import pytest
 from fake_region import FakeRegion
 from regions import run
 from terminal import Terminal
-from waiting import wait_until
+from waiting import stays_true, wait_until
 
 pytestmark = pytest.mark.gateway
 
@@ -42,8 +42,14 @@ def test_lines(region):
     assert re.search(rf"\bpid {region.gateway_pid},", lines["gateway"])
 
 
+def at_rest(region):
+    """What it counts, where no session begins or ends for a while; else None."""
+    one = counts(region)
+    return one if stays_true(lambda: counts(region)["sessions"] == one["sessions"], 0.3) else None
+
+
 def test_it_counts(region):
-    before = counts(region)
+    before = wait_until(lambda: at_rest(region), "the end of other tests' sessions")
     region.ssh("true").ok()
     with Terminal(region.ssh_argv(flags=("-tt",))):
         wait_until(lambda: counts(region)["sessions"]["live"] == before["sessions"]["live"] + 1, "a live session")
