@@ -513,15 +513,12 @@ static void process_end(struct channel *c)
 	p->out.is_done = p->err.is_done = true;
 	agent_stop(p->agent);
 	p->agent = NULL;
-	if (!hang_up)
-		return;
-	if (!p->has_pty) {
+	/*
+	 * A terminal's leader and foreground get theirs from the kernel, with the last descriptor of its master. Not once more
+	 * from here: a second SIGHUP while bash handles the first ends it at once, and its background jobs live on.
+	 */
+	if (hang_up && !p->has_pty)
 		hangup_send(&p->hangup, p->pid);
-		return;
-	}
-	(void)kill(p->pid, SIGHUP);
-	/* One that was stopped would never see it. The kernel does the same for a terminal's foreground. */
-	(void)kill(p->pid, SIGCONT);
 }
 
 /* Resize and signals; called by channel_on_frame through the kind. */

@@ -371,6 +371,30 @@ def test_escape_in_a_pipe_of_output(shell):
         end_all(mark)
 
 
+COUNTS_HANGUPS = """
+import signal, sys, time
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+print("counts", flush=True)
+count, end = 0, time.monotonic() + 10
+while time.monotonic() < end:
+    if signal.sigtimedwait([signal.SIGHUP], 0):
+        count += 1
+        end = min(end, time.monotonic() + 0.5)
+open(sys.argv[1], "w").write(str(count))
+"""
+
+
+def test_one_hangup(region, tmp_path):
+    """The kernel's, and none behind it: bash, hung up twice, ends without a word to its jobs."""
+    program, result = tmp_path / "counts.py", tmp_path / "count"
+    program.write_text(COUNTS_HANGUPS)
+    with Terminal(region.ssh_argv(f"exec python3 {program} {result}", flags=["-tt"])) as terminal:
+        terminal.expect("counts")
+        terminal.kill()
+    wait_until(lambda: result.exists() and result.read_text(), "the count")
+    assert result.read_text() == "1"
+
+
 def test_nohup_output_goes_on(region, shell, work):
     """The job that stays is a working one, not a stopped one."""
     terminal = shell()
