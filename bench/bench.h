@@ -60,6 +60,7 @@ struct bench {
 
 struct scenario {
 	const char *name, *help;
+	const char *takes;        /* names of the options that are not everybody's, separated by a space */
 	uint32_t count, parallel; /* defaults */
 	uint64_t size_bytes;
 	/* Starts it; the ring runs after it. 0 or negative errno. */

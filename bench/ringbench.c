@@ -4,6 +4,7 @@
  * One thread, one ring, thousands of libssh client sessions. What is moved is compared: lost or altered bytes are a failure, not a result.
  * bench/compare.py runs it beside sshd and counts the servers' CPU.
  */
+#include "bench/arguments.h"
 #include "bench/bench.h"
 #include "bench/pattern.h"
 #include "bench/relay.h"
@@ -13,7 +14,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <getopt.h>
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
@@ -24,9 +24,21 @@
 #define PROGRESS_MS 500
 #define LOGIN_MS 60000
 
+/* Not scenarios, but called as they are. */
+static const struct scenario tool_relay = {
+	.name = "relay",
+	.help = "a long way to --address: what comes is held back for --delay-ms each way; until it is killed",
+	.takes = "address listen delay-ms",
+};
+static const struct scenario tool_pattern = {
+	.name = "pattern",
+	.help = "writes the --size bytes that down --keep expects, to standard output",
+	.takes = "size",
+};
+
 static const struct scenario *const scenarios[] = {
-	&scenario_connect, &scenario_exec,    &scenario_idle,      &scenario_echo, &scenario_up,
-	&scenario_down,    &scenario_sftp_up, &scenario_sftp_down, &scenario_day,
+	&scenario_connect, &scenario_exec,      &scenario_idle, &scenario_echo, &scenario_up,  &scenario_down,
+	&scenario_sftp_up, &scenario_sftp_down, &scenario_day,  &tool_relay,    &tool_pattern,
 };
 
 uint64_t bench_now_us(void)
@@ -129,87 +141,13 @@ static void print_results(const struct bench *b, const char *name)
 
 static void usage(void)
 {
-	puts("usage: ringbench SCENARIO --address ADDR:PORT --user NAME --identity FILE [options]\n"
+	puts("usage: ringbench SCENARIO --address ADDR:PORT --user NAMES --identity FILE [options]\n"
 	     "\n"
 	     "Loads an SSH server and prints rates and latencies; altered or missing bytes are a failure.\n");
 	for (size_t i = 0; i < ARRAY_LEN(scenarios); i++)
 		printf("  %-10s %s\n", scenarios[i]->name, scenarios[i]->help);
-	puts("  relay      a long way to --address: --listen ADDR:PORT, --delay-ms each way; until it is killed\n"
-	     "  pattern    writes the --size bytes that down --keep expects, to standard output\n"
-	     "\n"
-	     "  --address ADDR:PORT  numeric address of the server\n"
-	     "  --user NAMES         SSH user name: the sandbox ID at a gateway; several, comma separated, take turns\n"
-	     "  --identity FILE      private key without a passphrase; a folder of them: connections take turns\n"
-	     "  --count N            how many in all          --parallel N  how many at once\n"
-	     "  --size BYTES         of each stream or file; K, M, G as powers of 1024\n"
-	     "  --requests N         sftp: in flight at once on each connection (64)\n"
-	     "  --interval-ms N      echo, day: pause after an echo (10)\n"
-	     "  --mix S,C,B          day: how many shells, runners of commands, copiers of bytes (10,2,1)\n"
-	     "  --seconds N          day: how long (10)       --pause-ms N  day: after a command or a copy (100)\n"
-	     "  --listen ADDR:PORT   relay (127.0.0.1:0)      --delay-ms N  relay (50)\n"
-	     "  --hold SECONDS       idle: how long to rest; 0: until standard input ends (0)\n"
-	     "  --command TEXT       connect, exec, day (true)\n"
-	     "  --path FILE          up, down, sftp, day: the file or folder in the sandbox (ringbench.data), removed "
-	     "at the end\n"
-	     "  --keep               up, down, sftp: the measured part alone; what goes up stays and is compared by "
-	     "you, what\n"
-	     "                       comes down is there already (down: as pattern wrote it; sftp-down: as sftp-up "
-	     "left it)\n"
-	     "  --kex, --cipher, --mac, --host-key LIST   OpenSSH names, comma separated\n"
-	     "  --limit SECONDS      deadline of the whole run (600)\n"
-	     "  --json               one line of JSON\n"
-	     "  --quiet              no progress\n"
-	     "\n"
+	puts("\nringbench SCENARIO --help tells the options of each.\n"
 	     "Exit status: 0 all is well, 1 something failed or differed, 2 wrong usage.");
-}
-
-/* A number with K, M or G behind it, within 1 (or 0 where that may be) and max. */
-static bool parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret)
-{
-	char *end;
-	unsigned long long v;
-	uint32_t shift = 0;
-
-	errno = 0;
-	v = strtoull(text, &end, 10);
-	if (end == text || errno || text[0] == '-')
-		return false;
-	if (*end && strchr("KMG", *end)) {
-		shift = *end == 'K' ? 10 : *end == 'M' ? 20 : 30;
-		end++;
-	}
-	if (*end || v > max >> shift || v << shift < min)
-		return false;
-	*ret = (uint64_t)v << shift;
-	return true;
-}
-
-/* SHELLS,COMMANDS,COPIES; not all of them 0. */
-static bool parse_mix(const char *text, uint32_t ret_mix[3])
-{
-	unsigned long long sum = 0;
-
-	for (int i = 0; i < 3; i++) {
-		char *end;
-		unsigned long v = strtoul(text, &end, 10);
-
-		if (end == text || *end != (i < 2 ? ',' : 0) || text[0] == '-' || v > BENCH_PARALLEL_MAX)
-			return false;
-		ret_mix[i] = (uint32_t)v;
-		sum += v;
-		text = end + 1;
-	}
-	return sum > 0 && sum <= BENCH_PARALLEL_MAX;
-}
-
-static bool parse_users(char *text, struct bench *b)
-{
-	for (char *name = strtok(text, ","); name; name = strtok(NULL, ",")) {
-		if (b->user_count == BENCH_USERS_MAX)
-			return false;
-		b->users[b->user_count++] = name;
-	}
-	return b->user_count > 0;
 }
 
 static const struct scenario *scenario_find(const char *name)
@@ -218,170 +156,6 @@ static const struct scenario *scenario_find(const char *name)
 		if (strcmp(scenarios[i]->name, name) == 0)
 			return scenarios[i];
 	return NULL;
-}
-
-struct arguments {
-	const char *address, *identity, *listen;
-	uint32_t delay_ms;
-	bool is_relay, is_pattern;
-};
-
-static int parse_arguments(int argc, char **argv, struct bench *b, struct arguments *a)
-{
-	enum {
-		ADDRESS = 256,
-		USER,
-		IDENTITY,
-		COUNT,
-		PARALLEL,
-		SIZE,
-		INTERVAL,
-		HOLD,
-		COMMAND,
-		FILE_PATH,
-		KEX,
-		CIPHER,
-		MAC,
-		HOST_KEY,
-		REQUESTS,
-		MIX,
-		SECONDS,
-		PAUSE,
-		KEEP,
-		LIMIT,
-		LISTEN,
-		DELAY,
-		JSON,
-		QUIET
-	};
-	static const struct option options[] = {
-		{"address", required_argument, NULL, ADDRESS},
-		{"user", required_argument, NULL, USER},
-		{"identity", required_argument, NULL, IDENTITY},
-		{"count", required_argument, NULL, COUNT},
-		{"parallel", required_argument, NULL, PARALLEL},
-		{"size", required_argument, NULL, SIZE},
-		{"interval-ms", required_argument, NULL, INTERVAL},
-		{"hold", required_argument, NULL, HOLD},
-		{"command", required_argument, NULL, COMMAND},
-		{"path", required_argument, NULL, FILE_PATH},
-		{"kex", required_argument, NULL, KEX},
-		{"cipher", required_argument, NULL, CIPHER},
-		{"mac", required_argument, NULL, MAC},
-		{"host-key", required_argument, NULL, HOST_KEY},
-		{"requests", required_argument, NULL, REQUESTS},
-		{"mix", required_argument, NULL, MIX},
-		{"seconds", required_argument, NULL, SECONDS},
-		{"pause-ms", required_argument, NULL, PAUSE},
-		{"keep", no_argument, NULL, KEEP},
-		{"limit", required_argument, NULL, LIMIT},
-		{"listen", required_argument, NULL, LISTEN},
-		{"delay-ms", required_argument, NULL, DELAY},
-		{"json", no_argument, NULL, JSON},
-		{"quiet", no_argument, NULL, QUIET},
-		{NULL, 0, NULL, 0},
-	};
-	struct bench_options *o = &b->options;
-	int which, index = 0;
-	uint64_t n = 0;
-
-	while ((which = getopt_long(argc, argv, "", options, &index)) != -1) {
-		bool is_good = true;
-
-		switch (which) {
-		case ADDRESS:
-			a->address = optarg;
-			break;
-		case USER:
-			is_good = parse_users(optarg, b);
-			break;
-		case IDENTITY:
-			a->identity = optarg;
-			break;
-		case COUNT:
-			is_good = parse_number(optarg, 1, BENCH_COUNT_MAX, &n), o->count = (uint32_t)n;
-			break;
-		case PARALLEL:
-			is_good = parse_number(optarg, 1, BENCH_PARALLEL_MAX, &n), o->parallel = (uint32_t)n;
-			break;
-		case SIZE:
-			is_good = parse_number(optarg, 0, 1ull << 40, &o->size_bytes);
-			break;
-		case INTERVAL:
-			is_good = parse_number(optarg, 0, 60000, &n), o->interval_ms = (uint32_t)n;
-			break;
-		case HOLD:
-			is_good = parse_number(optarg, 0, 86400, &n), o->hold_s = (uint32_t)n;
-			break;
-		case COMMAND:
-			o->command = optarg;
-			break;
-		case FILE_PATH:
-			o->path = optarg;
-			break;
-		case KEX:
-			b->client.kex = optarg;
-			break;
-		case CIPHER:
-			b->client.cipher = optarg;
-			break;
-		case MAC:
-			b->client.mac = optarg;
-			break;
-		case HOST_KEY:
-			b->client.host_key = optarg;
-			break;
-		case REQUESTS:
-			is_good = parse_number(optarg, 1, 1024, &n), o->requests = (uint32_t)n;
-			break;
-		case MIX:
-			is_good = parse_mix(optarg, o->mix);
-			break;
-		case SECONDS:
-			is_good = parse_number(optarg, 1, 86400, &n), o->seconds = (uint32_t)n;
-			break;
-		case PAUSE:
-			is_good = parse_number(optarg, 0, 60000, &n), o->pause_ms = (uint32_t)n;
-			break;
-		case KEEP:
-			o->is_kept = true;
-			break;
-		case LIMIT:
-			is_good = parse_number(optarg, 1, 86400, &n), o->limit_s = (uint32_t)n;
-			break;
-		case LISTEN:
-			a->listen = optarg;
-			break;
-		case DELAY:
-			is_good = parse_number(optarg, 0, 10000, &n), a->delay_ms = (uint32_t)n;
-			break;
-		case JSON:
-			o->is_json = true;
-			break;
-		case QUIET:
-			o->is_quiet = true;
-			break;
-		default:
-			return -EINVAL;
-		}
-		if (!is_good) {
-			fprintf(stderr, "ringbench: --%s %s: not what it takes, or out of its bounds\n",
-				options[index].name, optarg);
-			return -EINVAL;
-		}
-	}
-	if (optind < argc) {
-		fprintf(stderr, "ringbench: what is '%s'? See ringbench --help\n", argv[optind]);
-		return -EINVAL;
-	}
-	if (a->is_pattern)
-		return 0;
-	if (!a->address || (!a->is_relay && (!b->user_count || !a->identity))) {
-		fprintf(stderr, a->is_relay ? "ringbench: --address is needed\n"
-					    : "ringbench: --address, --user and --identity are needed\n");
-		return -EINVAL;
-	}
-	return 0;
 }
 
 static void raise_descriptor_limit(void)
@@ -538,21 +312,21 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	s = argc >= 2 ? scenario_find(argv[1]) : NULL;
-	a.is_relay = argc >= 2 && strcmp(argv[1], "relay") == 0;
-	a.is_pattern = argc >= 2 && strcmp(argv[1], "pattern") == 0;
-	if (!s && !a.is_relay && !a.is_pattern) {
+	if (!s) {
 		fprintf(stderr, "ringbench: %s%s; see ringbench --help\n",
 			argc >= 2 ? "no such scenario: " : "which scenario?", argc >= 2 ? argv[1] : "");
 		return 2;
 	}
-	if (s) {
-		bench.options.count = s->count;
-		bench.options.parallel = s->parallel;
-		bench.options.size_bytes = s->size_bytes;
-	}
-	if (parse_arguments(argc - 1, argv + 1, &bench, &a) < 0)
+	bench.options.count = s->count;
+	bench.options.parallel = s->parallel;
+	bench.options.size_bytes = s->size_bytes;
+	if (arguments_parse(argc - 1, argv + 1, s, &bench, &a) < 0)
 		return 2;
-	if (a.is_pattern)
+	if (a.is_help) {
+		arguments_help(s);
+		return 0;
+	}
+	if (s == &tool_pattern)
 		return pattern(&bench);
 	if (socket_address_parse(a.address, &addr, &bench.client.addr_bytes) < 0) {
 		fprintf(stderr, "ringbench: --address %s: not ADDR:PORT with a numeric address\n", a.address);
@@ -560,7 +334,7 @@ int main(int argc, char **argv)
 	}
 	bench.client.addr = (const struct sockaddr *)&addr;
 	raise_descriptor_limit();
-	if (a.is_relay)
+	if (s == &tool_relay)
 		return relay(&bench, &a);
 	if (client_library_start() < 0 || load_keys(&bench, a.identity) < 0 || make_logins(&bench) < 0)
 		return 2;

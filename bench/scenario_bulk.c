@@ -306,6 +306,7 @@ static int start_down(struct bench *b)
 const struct scenario scenario_up = {
 	.name = "up",
 	.help = "--parallel uploads of --size each by an exec stream, compared by SHA-256",
+	.takes = "parallel size path keep",
 	.count = 1,
 	.parallel = 1,
 	.size_bytes = 1ull << 30,
@@ -315,6 +316,7 @@ const struct scenario scenario_up = {
 const struct scenario scenario_down = {
 	.name = "down",
 	.help = "--parallel downloads of --size each by an exec stream, every byte compared",
+	.takes = "parallel size path keep",
 	.count = 1,
 	.parallel = 1,
 	.size_bytes = 1ull << 30,

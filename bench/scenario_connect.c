@@ -176,6 +176,7 @@ static int start_exec(struct bench *b)
 const struct scenario scenario_connect = {
 	.name = "connect",
 	.help = "a connection, a login and one command, --count times, --parallel at once",
+	.takes = "count parallel command",
 	.count = 1000,
 	.parallel = 16,
 	.start = start_connect,
@@ -184,6 +185,7 @@ const struct scenario scenario_connect = {
 const struct scenario scenario_exec = {
 	.name = "exec",
 	.help = "--count commands over --parallel connections, one after the other on each",
+	.takes = "count parallel command",
 	.count = 2000,
 	.parallel = 1,
 	.start = start_exec,

@@ -419,6 +419,7 @@ static int start(struct bench *b)
 const struct scenario scenario_day = {
 	.name = "day",
 	.help = "--mix of shells, commands and copies of --size, for --seconds; latency is the keys'",
+	.takes = "mix seconds size interval-ms pause-ms command path",
 	.count = 1,
 	.parallel = 1,
 	.size_bytes = 8ull << 20,

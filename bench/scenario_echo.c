@@ -153,6 +153,7 @@ static int start(struct bench *b)
 const struct scenario scenario_echo = {
 	.name = "echo",
 	.help = "--count keystrokes in each of --parallel terminals, --interval-ms after each echo",
+	.takes = "count parallel interval-ms",
 	.count = 1000,
 	.parallel = 1,
 	.start = start,

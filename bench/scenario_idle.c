@@ -207,6 +207,7 @@ static int start(struct bench *b)
 const struct scenario scenario_idle = {
 	.name = "idle",
 	.help = "--count sessions that rest after an echo of --size bytes each; says `resting N` when all do",
+	.takes = "count parallel size hold",
 	.count = 1000,
 	.parallel = 16,
 	.size_bytes = 10ull << 20,

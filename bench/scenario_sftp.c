@@ -593,6 +593,7 @@ static int start_down(struct bench *b)
 const struct scenario scenario_sftp_up = {
 	.name = "sftp-up",
 	.help = "--count files of --size each up by SFTP, --requests in flight; compared by SHA-256",
+	.takes = "count parallel size requests path keep",
 	.count = 1,
 	.parallel = 1,
 	.size_bytes = 1ull << 30,
@@ -602,6 +603,7 @@ const struct scenario scenario_sftp_up = {
 const struct scenario scenario_sftp_down = {
 	.name = "sftp-down",
 	.help = "--count files of --size each down by SFTP, --requests in flight; every byte compared",
+	.takes = "count parallel size requests path keep",
 	.count = 1,
 	.parallel = 1,
 	.size_bytes = 1ull << 30,

@@ -291,10 +291,30 @@ def test_changes_between_two_results(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("argv,words", [
     (["day", "--mix", "1,2"], "--mix 1,2"), (["day", "--mix", "0,0,0"], "--mix 0,0,0"), (["sftp-up", "--requests", "0"], "--requests"),
-    ([], "which scenario"), (["fly"], "no such scenario"), (["connect"], "--address"),
-    (["connect", "--count", "0"], "--count 0"), (["connect", "--size", "1T"], "--size 1T"),
+    ([], "which scenario"), (["fly"], "no such scenario"), (["connect"], "--address"), (["relay"], "--address is needed"),
+    (["connect", "--count", "0"], "--count 0"), (["up", "--size", "1T"], "--size 1T"), (["echo", "--sise", "1"], "--sise"),
+    (["echo", "--mix", "1,1,1"], "--mix"), (["echo", "--count"], "--count: its value is missing"), (["echo", "more"], "more"),
+    (["echo", "-x"], "-x"),
 ])
 def test_usage(ringbench, argv, words):
+    """One line that says what is wrong and where to read on."""
     done = subprocess.run([ringbench, *argv], capture_output=True, text=True, timeout=30)
     assert done.returncode == 2
-    assert words in done.stderr
+    assert words in done.stderr and done.stderr.count("\n") == 1
+    assert "see ringbench " + ("" if not argv or argv[0] == "fly" else argv[0] + " ") + "--help" in done.stderr
+
+
+@pytest.mark.parametrize("name,own,foreign", [
+    ("connect", "command", "path"), ("exec", "command", "size"), ("idle", "hold", "mix"), ("echo", "interval-ms", "size"),
+    ("up", "keep", "requests"), ("down", "path", "count"), ("sftp-up", "requests", "hold"), ("sftp-down", "keep", "mix"),
+    ("day", "mix", "count"), ("relay", "delay-ms", "user"), ("pattern", "size", "address"),
+])
+def test_help(ringbench, name, own, foreign):
+    """Of a subcommand: its own options, those that it takes."""
+    done = subprocess.run([ringbench, name, "--help"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.startswith(f"usage: ringbench {name}")
+    assert f"--{own} " in done.stdout and f"--{foreign} " not in done.stdout
+    assert f"  {name} " in subprocess.run([ringbench, "--help"], capture_output=True, text=True, timeout=30).stdout
+    wrong = subprocess.run([ringbench, name, f"--{foreign}", "1"], capture_output=True, text=True, timeout=30)
+    assert wrong.returncode == 2 and f"--{foreign}" in wrong.stderr
