@@ -13,7 +13,7 @@ import threading
 import time
 
 from meters import stat_fields, TICK_S
-from scenarios import Altered, measured, transfer_limit_s
+from measure import Altered, measured, transfer_limit_s
 from servers import Trouble, end_process, free_port, say, wait_for
 
 READY_S = 20
@@ -115,7 +115,7 @@ class Forwards:
     """Part of Bench: uses its options, targets and report."""
 
     def forwards(self):
-        size, cipher = self.options.size, self.options.ciphers[0]
+        size, cipher = self.options.forward_size, self.options.ciphers[0]
         source = self.source(size)
         far = Far(source)
         try:
@@ -139,7 +139,7 @@ class Forwards:
 
     def forwarded(self, target, way, direction, far, at, i):
         """One transfer of the source; the first repetition's is made once more, and checked."""
-        (port, pid), size = at, self.options.size
+        (port, pid), size = at, self.options.forward_size
         source = self.source(size)
         # Who connects is in the sandbox with -R: then the far end is the user's.
         is_sent_by_far = (direction == "down") == (way == "-L")
@@ -167,7 +167,7 @@ class Forwards:
             raise Altered(f"forward {way} {direction} {target.name}: {found[0][0]} bytes of {size}")
         if i == 0 and once(True) != (size, self.hashes[source]):
             raise Altered(f"forward {way} {direction} {target.name}: SHA-256 differs")
-        say(f"forward {way} {direction} {target.name} {i + 1}/{self.options.repeat}: "
+        say(f"forward {way} {direction} {target.name} {i + 1}/{self.repeat}: "
             f"{size / 1e6 / run.seconds:.0f} MB/s, CPU s/GB " +
             ", ".join(f"{key} {value / (size / 1e9):.2f}" for key, value in run.cpu.items()))
         return run
@@ -183,7 +183,7 @@ class Forwards:
                 if near.recv(1) != b"x":
                     raise Trouble(f"forward {way} {target.name}: no byte came back")
                 times.append(time.perf_counter() - begin)
-        say(f"forward {way} to the first byte {target.name} {i + 1}/{self.options.repeat}: "
+        say(f"forward {way} to the first byte {target.name} {i + 1}/{self.repeat}: "
             f"p50 {quantile(times, 0.5):.3f} ms, p99 {quantile(times, 0.99):.3f} ms")
         return times
 
@@ -193,5 +193,3 @@ def quantile(times, q):
     ordered = sorted(times)
     return ordered[min(int(q * len(ordered)), len(ordered) - 1)] * 1e3
 
-
-FORWARDS = {"forwards": lambda bench: bench.forwards()}

@@ -1,12 +1,17 @@
 """bench/report.py - rows of medians, as a Markdown table and as JSON; several results made one.
 
-    bench/report.py RESULT.json...      one table of all their runs: pieces of one measurement, taken one after the other
+    bench/report.py [--out FOLDER] RESULT.json...
+
+One table of all their runs: pieces of one measurement, taken one after the other. With --out the same files as bench/compare.py writes.
 """
 
+import argparse
 import json
+import os
 import statistics
 import sys
 
+import charts
 import goals
 
 OTHER_WORK_SHARE = 0.10  # Of the machine's CPU time; above it a note is printed.
@@ -20,6 +25,7 @@ class Report:
         self.notes = [note] if note else []
         self.rows = []
         self.failures = []
+        self.waiting = []  # Scenarios that did not run yet.
         self.agreements = {}
         self.other_cpu = 0.0
         self.machine_cpu = 0.0
@@ -41,8 +47,9 @@ class Report:
         goal = goals.goal_of(row)
         if goal is not None and self.ours == "ringgate":
             row["goal"], row["is_met"] = goal.words(), goal.is_met(row)
+            row["goal_what"], row["goal_limit"] = goal.what, goal.limit
         if raw is not None:
-            row["raw"] = raw
+            row["raw"] = joined(row["raw"], raw) if "raw" in row else raw
 
     def fail(self, scenario, why):
         self.failures.append({"scenario": scenario, "why": why})
@@ -64,6 +71,8 @@ class Report:
         if self.machine_cpu and self.other_cpu > OTHER_WORK_SHARE * self.machine_cpu:
             notes.append(f"{self.other_cpu / self.machine_cpu:.0%} of the machine's CPU time during "
                          "the runs was neither the servers' nor the clients': it was not quiet")
+        if self.waiting:
+            notes.append(f"not the whole run: nothing yet of {', '.join(self.waiting)}")
         return notes
 
     def markdown(self):
@@ -101,9 +110,31 @@ class Report:
     def as_json(self):
         return {"ours": self.ours, "peer": self.peer, "about": self.about, "agreed": self.agreements,
                 "notes": self.notes, "other_cpu_s": self.other_cpu, "machine_cpu_s": self.machine_cpu,
-                "failures": self.failures, "rows": self.rows,
+                "failures": self.failures, "waiting": self.waiting, "rows": self.rows,
                 "goals": [{"what": goal.what, "goal": goal.words(), "verdict": verdict}
                           for goal, verdict, _, _ in goals.verdicts(self.rows)] if self.ours == "ringgate" else []}
+
+
+def joined(before, after):
+    """Single runs of each side: those of both."""
+    if all(isinstance(runs, list) for found in (before, after) for runs in found.values()):
+        return {side: before.get(side, []) + after.get(side, []) for side in {**before, **after}}
+    return after
+
+
+def write(report, folder=None, json_path=None):
+    """What there is; a reader finds the old or the new, never a half."""
+    found = report.as_json()
+    words = json.dumps(found, indent=1) + "\n"
+    files = [(json_path, words)] if json_path else []
+    if folder:
+        os.makedirs(folder, exist_ok=True)
+        files += [(os.path.join(folder, name), text) for name, text in (
+            ("results.json", words), ("results.md", report.markdown() + "\n"), *charts.all_of(found))]
+    for path, text in files:
+        with open(path + ".new", "w", encoding="utf-8") as f:
+            f.write(text)
+        os.replace(path + ".new", path)
 
 
 def merged(results):
@@ -114,25 +145,32 @@ def merged(results):
     report.about["command"] = "\n".join(dict.fromkeys(found["about"]["command"] for found in results))
     if len({found["about"]["commit"] for found in results}) > 1:
         report.notes.append("the runs are of different commits")
+    done = {name for found in results for name in found["about"].get("seconds", {})}
+    report.waiting = list(dict.fromkeys(name for found in results for name in found.get("waiting", []) if name not in done))
     for found in results:
         report.see_other_cpu(found["other_cpu_s"], found["machine_cpu_s"])
         report.failures += found["failures"]
         report.notes += [note for note in found["notes"] if note not in report.notes]
         for row in found["rows"]:
             report.add(row["scenario"], row["setting"], row["measure"], row["ours_runs"], row["peer_runs"],
-                       row["digits"], note=row["note"])
+                       row["digits"], raw=row.get("raw"), note=row["note"])
     return report
 
 
 def main(argv):
-    if not argv or argv[0] in ("-h", "--help"):
-        print(__doc__.strip(), file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(prog="report.py", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     usage="report.py [--out FOLDER] RESULT.json...", description=__doc__.split("\n\n", 2)[2].strip())
+    parser.add_argument("--out", metavar="FOLDER", help="write results.json, results.md and the charts there")
+    parser.add_argument("results", metavar="RESULT.json", nargs="+")
+    options = parser.parse_args(argv)
     found = []
-    for path in argv:
+    for path in options.results:
         with open(path, encoding="utf-8") as f:
             found.append(json.load(f))
-    print(merged(found).markdown())
+    report = merged(found)
+    print(report.markdown())
+    if options.out:
+        write(report, options.out)
     return 0
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import types
+import xml.etree.ElementTree
 
 import pytest
 
@@ -193,7 +194,8 @@ def test_compare(request, ringbench, tmp_path):
     done = compare(request, "--only", "logins,commands,streams,scp-up,parallel,files,distance,day,idle", "--out", str(tmp_path),
                    "--size", "300001", "--logins", "4", "--kexes", "curve25519-sha256", "--key-types", "ed25519,rsa", "--commands", "10", "--ciphers",
                    "aes128-gcm@openssh.com", "--parallel", "2", "--parallel-size", "200K", "--files", "30",
-                   "--file-size", "100", "--distance-size", "100K", "--round-trips", "4", "--day-mix", "2,1,1",
+                   "--file-size", "100", "--distance-size", "100K", "--distance-down-size", "50K", "--distance-parts", "up,down,scp down",
+                   "--round-trips", "4", "--day-mix", "2,1,1",
                    "--day-seconds", "1", "--day-size", "100K", "--day-key-interval-ms", "10", "--idle-sessions", "4",
                    "--idle-sshd-sessions", "2", "--idle-bytes", "50K", "--rest", "0.4")
     assert done.returncode == 0, done.stderr[-4000:]
@@ -211,16 +213,17 @@ def test_compare(request, ringbench, tmp_path):
     assert rows["stream down", cipher, "system calls a GB, gateway"]["ours"] > 0
     assert {goal["verdict"] for goal in found["goals"]} <= {"met", "missed", "not measured"}
     assert "Goals:" in done.stdout and "gateway CPU a GB, scp and exec stream, aes128-gcm" in done.stdout
-    for name in ("results.svg", "latencies.svg", "distance.svg"):
-        assert (tmp_path / name).read_text().startswith("<svg")
+    assert found["waiting"] == [] and set(found["about"]["seconds"]) >= {"logins", "idle"}
+    for name in CHARTS:
+        assert xml.etree.ElementTree.parse(tmp_path / name).getroot().tag.endswith("svg")
 
 
 def test_compare_finds_altered_files(monkeypatch, tmp_path):
     """What arrived is compared with what was sent, by size and by content."""
     monkeypatch.syspath_prepend(BENCH)
-    from loads import Loads
-    from scenarios import Altered, Bench, sha256_of
-    bench = type("Both", (Bench, Loads), {})(types.SimpleNamespace(size=1000), None, str(tmp_path), None, None)
+    from bulk import Bulk
+    from measure import Altered, Base, sha256_of
+    bench = type("Both", (Base, Bulk), {})(types.SimpleNamespace(size=1000), None, str(tmp_path), None, None)
     source = bench.source(1000)
     arrived = tmp_path / "arrived"
     shutil.copy(source, arrived)
@@ -243,9 +246,67 @@ def test_compare_finds_altered_files(monkeypatch, tmp_path):
         bench.check_storm(str(storm), 3, 2, "files")
 
 
+def test_the_standard_suite_fits_in_fifty_minutes():
+    """--plan says so before anything runs, and takes what is asked for."""
+    def plan(*argv):
+        done = subprocess.run([sys.executable, os.path.join(BENCH, "compare.py"), "--plan", *argv], capture_output=True, text=True,
+                              timeout=30, check=True)
+        return done.stdout
+    whole = plan()
+    minutes, seconds = whole.splitlines()[-1].split("|")[-2].strip().split(":")
+    assert int(minutes) * 60 + int(seconds) < 50 * 60
+    for words in ("| scp-up | 512 MiB by aes128-gcm | 5 |", "| 512 MiB by chacha20-poly1305 | 5 |", "| parallel | 20 × 1 GiB |",
+                  "scp and exec streams of 1 GiB", "| idle | 5000 sessions (sshd: 200), 10 MiB each way | 1 |", "| 100 ms: up 512 MiB"):
+        assert words in whole
+    one = plan("--only", "scp-up", "--size", "8M", "--repeat", "2", "--ciphers", "aes128-ctr")
+    assert "| scp-up | 8 MiB by aes128-ctr | 2 |" in one and "scp-down" not in one
+
+
+def test_a_run_that_is_cut_off_keeps_what_it_did(monkeypatch, tmp_path):
+    """Results are written after each scenario; one that fails, by whatever, is said and loses none of the others."""
+    monkeypatch.syspath_prepend(BENCH)
+    from options import parse_arguments
+    from report import Report, write
+    from run import run_all
+    from servers import Trouble
+    report = Report("ringgate", "sshd", {**ABOUT, "seconds": {}})
+    options = parse_arguments(["--only", "scp-up,keys,commands,idle,day"])
+    assert options.scenarios == ["scp-up", "keys", "commands", "day", "idle"]
+    report.waiting = list(options.scenarios)
+    happened = []
+
+    def scp_up():
+        report.add("scp-up", AES, "MB/s", [120.0] * 5, [100.0] * 5, digits=0)
+
+    def keys():
+        report.add("keys", "at rest", "p99 ms", [1.0], [1.0])
+        raise KeyError("p99_us")
+
+    def commands():
+        on_disk = json.loads((tmp_path / "results.json").read_text())
+        happened.append([row["scenario"] for row in on_disk["rows"]])
+        raise Trouble("the server is gone")
+
+    def day():
+        raise KeyboardInterrupt
+
+    bench = types.SimpleNamespace(options=options, report=report, scp_up=scp_up, keys=keys, commands=commands, day=day, repeat=0)
+    with pytest.raises(KeyboardInterrupt):
+        run_all(bench, lambda: write(report, str(tmp_path)), lambda: happened.append("looked"))
+    assert happened == ["looked", ["scp-up", "keys"], "looked"]
+    text = (tmp_path / "results.md").read_text()
+    assert "| keys | | **failed** | KeyError: 'p99_us' |" in text and "| commands | | **failed** | the server is gone |" in text
+    assert "not the whole run: nothing yet of day, idle" in text and "| scp-up | aes128-gcm | MB/s | 120 |" in text
+    assert (tmp_path / "goals.svg").exists() and not list(tmp_path.glob("*.new"))
+    options.scenarios = ["commands", "scp-up"]
+    report.waiting = list(options.scenarios)
+    assert run_all(bench, lambda: None, lambda: None) == 1
+
+
 ABOUT = {"date": "2026-01-01T00:00:00", "cpu": "2", "kernel": "6", "openssh": "9", "commit": "abc", "files": "in memory",
          "cpu_by": "cgroup v2", "command": "compare.py"}
 AES = "aes128-gcm@openssh.com"
+CHARTS = ("goals.svg", "transfers.svg", "latencies.svg", "distance.svg", "results.svg")
 
 
 def small_report(monkeypatch, rate, calls):
@@ -276,6 +337,34 @@ def test_pieces_become_one_report(monkeypatch):
     assert len(row["ours_runs"]) == 15 and len(row["peer_runs"]) == 15
     assert row["ours"] == 130.0 and row["is_met"]
     assert "| scp-up | aes128-gcm | MB/s | 130 | 100 | 1.30 | >= 1.1 × met |" in report.markdown()
+
+
+def test_charts_of_pieces(monkeypatch, tmp_path):
+    """Of each piece's runs the single ones are kept, so that what is drawn is of all."""
+    monkeypatch.syspath_prepend(BENCH)
+    from report import Report
+    for i, us in enumerate((1000, 3000, 200_000)):
+        report = Report("ringgate", "sshd", dict(ABOUT))
+        shares = [[share, us * 10 * share] for share in (0.5, 0.9, 0.99, 0.999, 1)]
+        report.add("keys", "beside <1> scp", "p99 ms", [us / 100], [10.0], raw={"ours": [{"latencies_us": shares}], "peer": [
+            {"latencies_us": shares}]})
+        for trip in (50, 150):
+            report.add("distance, up", f"{trip} ms round trip", "MB/s", [5000 / trip], [500 / trip])
+        for cipher in (AES, "aes128-ctr"):
+            report.add("scp-up", cipher, "MB/s", [120.0], [100.0])
+            report.add("scp-up", cipher, "CPU s/GB, gateway", [0.5], [1.0])
+        (tmp_path / f"{i}.json").write_text(json.dumps(report.as_json()))
+    done = subprocess.run([sys.executable, os.path.join(BENCH, "report.py"), "--out", str(tmp_path / "out"),
+                           *(str(tmp_path / f"{i}.json") for i in range(3))], capture_output=True, text=True, timeout=60, check=True)
+    assert "| distance, up | 50 ms round trip | MB/s | 100.00 | 10.00 | 10.00 |" in done.stdout
+    drawn = {name: xml.etree.ElementTree.parse(tmp_path / "out" / name).getroot() for name in CHARTS}
+    words = {name: [part.text for part in root.iter() if part.tag.endswith("text")] for name, root in drawn.items()}
+    assert "Goals: 2 met, 1 missed, 11 not measured" in words["goals.svg"] and "beside <1> scp" in words["latencies.svg"]
+    # Three runs' median, not the last one's: 30 ms of 10, 30 and 2000.
+    assert "100 ms" in words["latencies.svg"] and "1000 ms" not in words["latencies.svg"]
+    assert {"50 ms", "150 ms", "exec stream up"} <= set(words["distance.svg"]) and "120" in words["transfers.svg"]
+    height = float(drawn["results.svg"].get("height"))
+    assert all(float(part.get("y")) <= height for part in drawn["results.svg"].iter() if part.get("y"))
 
 
 def test_changes_between_two_results(monkeypatch, tmp_path):
