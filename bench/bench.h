@@ -35,8 +35,11 @@ struct bench_options {
 	bool is_json, is_quiet;
 };
 
+struct scenario;
+
 struct bench {
 	struct ring *ring;
+	const struct scenario *scenario;
 	struct bench_options options;
 	struct client_options client;
 	struct ssh_key_struct **keys;
@@ -63,15 +66,13 @@ struct scenario {
 	const char *takes;        /* names of the options that are not everybody's, separated by a space */
 	uint32_t count, parallel; /* defaults */
 	uint64_t size_bytes;
+	bool is_up; /* of two that differ by their direction */
 	/* Starts it; the ring runs after it. 0 or negative errno. */
 	int (*start)(struct bench *b);
 };
 
 extern const struct scenario scenario_connect, scenario_exec, scenario_idle, scenario_echo, scenario_up, scenario_down,
 	scenario_sftp_up, scenario_sftp_down, scenario_day;
-
-/* For the next connection: each takes the next user and the next key. */
-const struct client_options *bench_login(struct bench *b);
 
 /* Real microseconds, not the ring's batch time. */
 uint64_t bench_now_us(void);
@@ -80,5 +81,16 @@ void bench_fail(struct bench *b, const char *what, const char *reason);
 void bench_result(struct bench *b, const char *name, double value);
 /* All is done: the ring stops. */
 void bench_end(struct bench *b);
+/* One more that failed, for that reason, and the end. */
+void bench_give_up(struct bench *b, const char *what, const char *reason);
+
+/* As client_new, by the next user and the next key; who calls adds to live_count. NULL: then the run was given up. */
+struct client *bench_connect(struct bench *b, const struct client_events *events, void *owner);
+/* One of live_count has ended; the run ends with the last. */
+void bench_left(struct bench *b);
+/* How a command ended whose status is not 0. */
+const char *bench_status_words(int status);
+/* Of `size` bytes of the pattern from *at on as many as there is room for; how many went. */
+uint64_t bench_send_pattern(struct client_chan *ch, uint64_t *at, uint64_t size);
 
 #endif

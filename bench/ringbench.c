@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
 #define PROGRESS_MS 500
 #define LOGIN_MS 60000
@@ -40,36 +39,6 @@ static const struct scenario *const scenarios[] = {
 	&scenario_connect, &scenario_exec,      &scenario_idle, &scenario_echo, &scenario_up,  &scenario_down,
 	&scenario_sftp_up, &scenario_sftp_down, &scenario_day,  &tool_relay,    &tool_pattern,
 };
-
-uint64_t bench_now_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
-
-void bench_fail(struct bench *b, const char *what, const char *reason)
-{
-	if (!b->failure[0])
-		snprintf(b->failure, sizeof(b->failure), "%s: %s", what, reason);
-}
-
-void bench_result(struct bench *b, const char *name, double value)
-{
-	ASSERT(b->result_count < BENCH_RESULTS_MAX);
-	b->results[b->result_count].name = name;
-	b->results[b->result_count++].value = value;
-}
-
-void bench_end(struct bench *b)
-{
-	if (!b->ended_us)
-		b->ended_us = bench_now_us();
-	timer_stop(b->ring, &b->limit);
-	timer_stop(b->ring, &b->progress);
-	ring_stop(b->ring);
-}
 
 static void on_limit(struct timer *t)
 {
@@ -253,11 +222,6 @@ static int make_logins(struct bench *b)
 	return 0;
 }
 
-const struct client_options *bench_login(struct bench *b)
-{
-	return &b->logins[b->next_login++ % b->login_count];
-}
-
 static int pattern(const struct bench *b)
 {
 	pattern_start();
@@ -317,6 +281,7 @@ int main(int argc, char **argv)
 			argc >= 2 ? "no such scenario: " : "which scenario?", argc >= 2 ? argv[1] : "");
 		return 2;
 	}
+	bench.scenario = s;
 	bench.options.count = s->count;
 	bench.options.parallel = s->parallel;
 	bench.options.size_bytes = s->size_bytes;

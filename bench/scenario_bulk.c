@@ -47,19 +47,12 @@ static bool is_sending(const struct bulk *k)
 	return k->part == PART_STORE || (k->part == PART_MOVE && k->is_up);
 }
 
-static void give_up(struct bulk *k, const char *what, const char *reason)
-{
-	k->bench->failed++;
-	bench_fail(k->bench, what, reason);
-	bench_end(k->bench);
-}
-
 static void open_command(struct stream_job *j)
 {
 	j->at = 0;
 	j->said_bytes = 0;
 	if (client_chan_open(j->client, &j->chan) < 0)
-		give_up(j->bulk, "a channel", "too many");
+		bench_give_up(j->bulk->bench, "a channel", "too many");
 }
 
 static const char *file_of(const struct bulk *k, uint32_t index, char *buf, size_t size)
@@ -158,20 +151,15 @@ static void on_room(struct client_chan *ch)
 {
 	struct stream_job *j = ch->owner;
 	uint64_t size = j->bulk->bench->options.size_bytes;
-	uint32_t n;
+	uint64_t n;
 
 	if (!is_sending(j->bulk)) {
 		client_chan_eof(ch);
 		return;
 	}
-	while (j->at < size && (n = client_chan_room(ch)) > 0) {
-		if (n > size - j->at)
-			n = (uint32_t)(size - j->at);
-		client_chan_write(ch, pattern_at(j->at), n);
-		j->at += n;
-		if (j->bulk->part == PART_MOVE)
-			j->bulk->bench->bytes += n;
-	}
+	n = bench_send_pattern(ch, &j->at, size);
+	if (j->bulk->part == PART_MOVE)
+		j->bulk->bench->bytes += n;
 	if (j->at == size)
 		client_chan_eof(ch);
 }
@@ -183,7 +171,7 @@ static void on_started(struct client_chan *ch, bool is_good)
 	if (is_good)
 		on_room(ch);
 	else
-		give_up(j->bulk, "a command", "was refused");
+		bench_give_up(j->bulk->bench, "a command", "was refused");
 }
 
 static void on_data(struct client_chan *ch, bool is_error, struct bytes data)
@@ -195,7 +183,7 @@ static void on_data(struct client_chan *ch, bool is_error, struct bytes data)
 		return;
 	if (k->part == PART_MOVE && !k->is_up) {
 		if (j->at + data.n > k->bench->options.size_bytes || !pattern_is(j->at, data.p, data.n)) {
-			give_up(k, "a download", "BYTES DIFFER from what was stored");
+			bench_give_up(k->bench, "a download", "BYTES DIFFER from what was stored");
 			return;
 		}
 		j->at += data.n;
@@ -214,19 +202,19 @@ static void on_chan_closed(struct client_chan *ch, int status)
 	struct bulk *k = j->bulk;
 
 	if (status != 0) {
-		give_up(k, j->command, status < 0 ? "ended without a status" : "ended with another status than 0");
+		bench_give_up(k->bench, j->command, bench_status_words(status));
 		return;
 	}
 	if (k->part == PART_MOVE) {
 		j->done_us = bench_now_us();
 		if (j->at != k->bench->options.size_bytes) {
-			give_up(k, "a transfer", "BYTES ARE MISSING");
+			bench_give_up(k->bench, "a transfer", "BYTES ARE MISSING");
 			return;
 		}
 		k->bench->done++;
 	}
 	if (k->part == PART_VERIFY && (j->said_bytes < 64 || memcmp(j->said, k->sha256, 64) != 0)) {
-		give_up(k, "an upload", "BYTES DIFFER: the sandbox's SHA-256 is another");
+		bench_give_up(k->bench, "an upload", "BYTES DIFFER: the sandbox's SHA-256 is another");
 		return;
 	}
 	if (--k->running == 0)
@@ -257,26 +245,26 @@ static void on_closed(struct client *c, bool was_asked, const char *reason)
 
 	j->client = NULL;
 	if (!was_asked)
-		give_up(k, "a connection", reason);
-	else if (--b->live_count == 0)
-		bench_end(b);
+		bench_give_up(k->bench, "a connection", reason);
+	else
+		bench_left(b);
 	client_free(c); /* the reason is its own */
 }
 
 static const struct client_events client_events = {.on_live = on_live, .on_closed = on_closed};
 
-static int start(struct bench *b, bool is_up)
+static int start(struct bench *b)
 {
 	static struct bulk bulk; /* one scenario a process */
 	struct bulk *k = &bulk;
 
 	k->bench = b;
-	k->is_up = is_up;
+	k->is_up = b->scenario->is_up;
 	k->jobs = calloc(b->options.parallel, sizeof(*k->jobs));
 	if (!k->jobs)
 		return -ENOMEM;
 	pattern_start();
-	if (is_up && !b->options.is_kept)
+	if (k->is_up && !b->options.is_kept)
 		pattern_sha256(b->options.size_bytes, k->sha256);
 	for (uint32_t i = 0; i < b->options.parallel; i++) {
 		struct stream_job *j = &k->jobs[i];
@@ -285,22 +273,12 @@ static int start(struct bench *b, bool is_up)
 		j->index = i;
 		j->chan.events = &chan_events;
 		j->chan.owner = j;
-		j->client = client_new(b->ring, bench_login(b), &client_events, j);
+		j->client = bench_connect(b, &client_events, j);
 		if (!j->client)
 			return -ENOMEM;
 		b->live_count++;
 	}
 	return 0;
-}
-
-static int start_up(struct bench *b)
-{
-	return start(b, true);
-}
-
-static int start_down(struct bench *b)
-{
-	return start(b, false);
 }
 
 const struct scenario scenario_up = {
@@ -310,7 +288,8 @@ const struct scenario scenario_up = {
 	.count = 1,
 	.parallel = 1,
 	.size_bytes = 1ull << 30,
-	.start = start_up,
+	.is_up = true,
+	.start = start,
 };
 
 const struct scenario scenario_down = {
@@ -320,5 +299,5 @@ const struct scenario scenario_down = {
 	.count = 1,
 	.parallel = 1,
 	.size_bytes = 1ull << 30,
-	.start = start_down,
+	.start = start,
 };

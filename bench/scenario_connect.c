@@ -27,7 +27,7 @@ static void count_done(struct runner *r, int status)
 		b->done++;
 	} else {
 		b->failed++;
-		bench_fail(b, "a command", status < 0 ? "ended without a status" : "ended with another status than 0");
+		bench_fail(b, "a command", bench_status_words(status));
 	}
 }
 
@@ -125,8 +125,7 @@ static void on_closed(struct client *c, bool was_asked, const char *reason)
 		return;
 	}
 	free(r);
-	if (--b->live_count == 0)
-		bench_end(b);
+	bench_left(b);
 }
 
 static const struct client_events client_events = {.on_live = on_live, .on_closed = on_closed};
@@ -139,14 +138,10 @@ static void begin(struct runner *r)
 		b->begun++;
 	r->is_chan_done = false;
 	r->began_us = bench_now_us();
-	r->client = client_new(b->ring, bench_login(b), &client_events, r);
-	if (!r->client) {
-		bench_fail(b, "a connection", "out of memory, or an algorithm that libssh does not know");
-		bench_end(b);
-	}
+	r->client = bench_connect(b, &client_events, r);
 }
 
-static int start(struct bench *b, bool is_exec)
+static int start(struct bench *b)
 {
 	uint32_t n = b->options.parallel < b->options.count ? b->options.parallel : b->options.count;
 
@@ -156,21 +151,11 @@ static int start(struct bench *b, bool is_exec)
 		if (!r)
 			return -ENOMEM;
 		r->bench = b;
-		r->is_exec = is_exec;
+		r->is_exec = b->scenario == &scenario_exec;
 		b->live_count++;
 		begin(r);
 	}
 	return 0;
-}
-
-static int start_connect(struct bench *b)
-{
-	return start(b, false);
-}
-
-static int start_exec(struct bench *b)
-{
-	return start(b, true);
 }
 
 const struct scenario scenario_connect = {
@@ -179,7 +164,7 @@ const struct scenario scenario_connect = {
 	.takes = "count parallel command",
 	.count = 1000,
 	.parallel = 16,
-	.start = start_connect,
+	.start = start,
 };
 
 const struct scenario scenario_exec = {
@@ -188,5 +173,5 @@ const struct scenario scenario_exec = {
 	.takes = "count parallel command",
 	.count = 2000,
 	.parallel = 1,
-	.start = start_exec,
+	.start = start,
 };

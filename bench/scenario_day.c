@@ -64,9 +64,7 @@ static const struct client_events client_events;
 
 static void give_up(const char *what, const char *reason)
 {
-	day.bench->failed++;
-	bench_fail(day.bench, what, reason);
-	bench_end(day.bench);
+	bench_give_up(day.bench, what, reason);
 }
 
 static void count(struct person *p)
@@ -97,9 +95,7 @@ static void connect_person(struct person *p)
 {
 	p->began_us = bench_now_us();
 	p->is_good = false;
-	p->client = client_new(day.bench->ring, bench_login(day.bench), &client_events, p);
-	if (!p->client)
-		give_up("a connection", "out of memory, or an algorithm that libssh does not know");
+	p->client = bench_connect(day.bench, &client_events, p);
 }
 
 static void leave(struct person *p)
@@ -109,8 +105,7 @@ static void leave(struct person *p)
 	timer_stop(b->ring, &p->pause);
 	list_del(&p->node);
 	free(p);
-	if (--b->live_count == 0)
-		bench_end(b);
+	bench_left(b);
 }
 
 static void on_started(struct client_chan *ch, bool is_good)
@@ -198,7 +193,7 @@ static void on_command_closed(struct client_chan *ch, int status)
 	struct person *p = ch->owner;
 
 	if (status != 0) {
-		give_up("a command", status < 0 ? "ended without a status" : "ended with another status than 0");
+		give_up("a command", bench_status_words(status));
 		return;
 	}
 	p->is_good = true;
@@ -235,16 +230,10 @@ static void on_copy_room(struct client_chan *ch)
 {
 	struct person *p = ch->owner;
 	uint64_t size = day.bench->options.size_bytes;
-	uint32_t n;
+	uint64_t n = p->part == PART_UP ? bench_send_pattern(ch, &p->at, size) : 0;
 
-	while (p->part == PART_UP && p->at < size && (n = client_chan_room(ch)) > 0) {
-		if (n > size - p->at)
-			n = (uint32_t)(size - p->at);
-		client_chan_write(ch, pattern_at(p->at), n);
-		p->at += n;
-		if (!day.is_over)
-			day.bench->bytes += n;
-	}
+	if (!day.is_over)
+		day.bench->bytes += n;
 	if (p->part != PART_UP || p->at == size)
 		client_chan_eof(ch);
 }
@@ -275,7 +264,7 @@ static void on_copy_closed(struct client_chan *ch, int status)
 	struct person *p = ch->owner;
 
 	if (status != 0) {
-		give_up(p->command, status < 0 ? "ended without a status" : "ended with another status than 0");
+		give_up(p->command, bench_status_words(status));
 		return;
 	}
 	if (p->part == PART_REMOVE) {

@@ -127,8 +127,7 @@ static void on_closed(struct client *c, bool was_asked, const char *reason)
 	}
 	client_free(c); /* the reason is its own */
 	free(t);
-	if (--b->live_count == 0)
-		bench_end(b);
+	bench_left(b);
 }
 
 static const struct client_events client_events = {.on_live = on_live, .on_closed = on_closed};
@@ -142,7 +141,7 @@ static int start(struct bench *b)
 			return -ENOMEM;
 		t->bench = b;
 		timer_init(&t->pause, on_pause);
-		t->client = client_new(b->ring, bench_login(b), &client_events, t);
+		t->client = bench_connect(b, &client_events, t);
 		if (!t->client)
 			return -ENOMEM;
 		b->live_count++;

@@ -93,15 +93,8 @@ static void rest(struct sleeper *s)
 static void on_room(struct client_chan *ch)
 {
 	struct sleeper *s = ch->owner;
-	uint64_t size = s->bench->options.size_bytes;
-	uint32_t n;
 
-	while (s->sent < size && (n = client_chan_room(ch)) > 0) {
-		if (n > size - s->sent)
-			n = (uint32_t)(size - s->sent);
-		client_chan_write(ch, pattern_at(s->sent), n);
-		s->sent += n;
-	}
+	bench_send_pattern(ch, &s->sent, s->bench->options.size_bytes);
 }
 
 static void on_started(struct client_chan *ch, bool is_good)
@@ -172,8 +165,7 @@ static void on_closed(struct client *c, bool was_asked, const char *reason)
 		wake_all(b);
 	}
 	client_free(c); /* the reason is its own */
-	if (--b->live_count == 0)
-		bench_end(b);
+	bench_left(b);
 }
 
 static const struct client_events client_events = {.on_live = on_live, .on_closed = on_closed};
@@ -184,12 +176,7 @@ static void begin(struct bench *b)
 
 	s->bench = b;
 	s->began_us = bench_now_us();
-	s->client = client_new(b->ring, bench_login(b), &client_events, s);
-	if (!s->client) {
-		bench_fail(b, "a connection", "out of memory, or an algorithm that libssh does not know");
-		bench_end(b);
-		return;
-	}
+	s->client = bench_connect(b, &client_events, s);
 	b->live_count++;
 }
 

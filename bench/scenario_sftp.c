@@ -111,13 +111,6 @@ static bool is_moving(const struct storm *s)
 	return s->part == PART_STORE || s->part == PART_MOVE;
 }
 
-static void give_up(struct storm *s, const char *what, const char *reason)
-{
-	s->bench->failed++;
-	bench_fail(s->bench, what, reason);
-	bench_end(s->bench);
-}
-
 /* --- requests --- */
 
 static uint8_t *put_string(uint8_t *p, const void *from, uint32_t n)
@@ -299,7 +292,8 @@ static void on_answer(struct link *l, uint8_t type, uint32_t number, struct wire
 	q->file = NULL;
 	l->free_count++;
 	if (type == FXP_STATUS && wire_u32(w) != 0) {
-		give_up(s, "sftp", was.type == FXP_READ ? "BYTES ARE MISSING: a read failed" : "a request failed");
+		bench_give_up(s->bench, "sftp",
+			      was.type == FXP_READ ? "BYTES ARE MISSING: a read failed" : "a request failed");
 		return;
 	}
 	if (type == FXP_HANDLE || type == FXP_DATA)
@@ -307,7 +301,7 @@ static void on_answer(struct link *l, uint8_t type, uint32_t number, struct wire
 	if (w->is_bad || (was.type == FXP_OPEN) != (type == FXP_HANDLE) ||
 	    (was.type == FXP_READ) != (type == FXP_DATA) || (type == FXP_HANDLE && data.n > HANDLE_MAX) ||
 	    (type == FXP_DATA && (data.n == 0 || data.n > was.n))) {
-		give_up(s, "sftp", "the server's answer makes no sense");
+		bench_give_up(s->bench, "sftp", "the server's answer makes no sense");
 		return;
 	}
 	switch (was.type) {
@@ -321,7 +315,7 @@ static void on_answer(struct link *l, uint8_t type, uint32_t number, struct wire
 		return;
 	case FXP_READ:
 		if (!pattern_is(at, data.p, data.n)) {
-			give_up(s, "a download", "BYTES DIFFER from what was stored");
+			bench_give_up(s->bench, "a download", "BYTES DIFFER from what was stored");
 			return;
 		}
 		if (data.n < was.n) /* a server may give less than was asked for */
@@ -350,7 +344,7 @@ static void on_sftp_packet(struct link *l, const uint8_t *p, size_t n)
 	} else if (number < s->bench->options.requests && l->requests[number].file) {
 		on_answer(l, type, number, &w);
 	} else {
-		give_up(s, "sftp", "the server answered what was not asked");
+		bench_give_up(s->bench, "sftp", "the server answered what was not asked");
 	}
 }
 
@@ -362,7 +356,7 @@ static void on_data(struct client_chan *ch, bool is_error, struct bytes data)
 	if (is_error)
 		return;
 	if (l->in_bytes + data.n > PACKET_MAX + CLIENT_PACKET_BYTES) {
-		give_up(l->storm, "sftp", "the server's answer is too long");
+		bench_give_up(l->storm->bench, "sftp", "the server's answer is too long");
 		return;
 	}
 	memcpy(l->in + l->in_bytes, data.p, data.n);
@@ -372,7 +366,7 @@ static void on_data(struct client_chan *ch, bool is_error, struct bytes data)
 		uint32_t n = wire_u32(&w);
 
 		if (n > PACKET_MAX) {
-			give_up(l->storm, "sftp", "the server's answer is too long");
+			bench_give_up(l->storm->bench, "sftp", "the server's answer is too long");
 			return;
 		}
 		if (l->in_bytes - at < 4 + (size_t)n)
@@ -391,7 +385,7 @@ static void on_started(struct client_chan *ch, bool is_good)
 	struct wire_writer w = {.p = l->out};
 
 	if (!is_good) {
-		give_up(l->storm, "the subsystem sftp", "was refused");
+		bench_give_up(l->storm->bench, "the subsystem sftp", "was refused");
 		return;
 	}
 	wire_put_u32(&w, 5);
@@ -415,7 +409,7 @@ static void on_chan_closed(struct client_chan *ch, int status)
 	struct link *l = ch->owner;
 
 	(void)status;
-	give_up(l->storm, "sftp", "the server ended it");
+	bench_give_up(l->storm->bench, "sftp", "the server ended it");
 }
 
 static const struct client_chan_events chan_events = {
@@ -434,7 +428,7 @@ static void on_shell_started(struct client_chan *ch, bool is_good)
 	if (is_good)
 		client_chan_eof(ch);
 	else
-		give_up(s, "a command", "was refused");
+		bench_give_up(s->bench, "a command", "was refused");
 }
 
 static void on_shell_data(struct client_chan *ch, bool is_error, struct bytes data)
@@ -458,7 +452,7 @@ static void on_shell_closed(struct client_chan *ch, int status)
 	struct storm *s = ch->owner;
 
 	if (status != 0) {
-		give_up(s, s->command, status < 0 ? "ended without a status" : "ended with another status than 0");
+		bench_give_up(s->bench, s->command, bench_status_words(status));
 		return;
 	}
 	switch (s->part) {
@@ -467,7 +461,7 @@ static void on_shell_closed(struct client_chan *ch, int status)
 		break;
 	case PART_VERIFY:
 		if (s->said_bytes < 64 || memcmp(s->said, s->sha256, 64) != 0)
-			give_up(s, "an upload", "BYTES DIFFER: the sandbox's SHA-256 is another");
+			bench_give_up(s->bench, "an upload", "BYTES DIFFER: the sandbox's SHA-256 is another");
 		else
 			begin_part(s, PART_REMOVE);
 		break;
@@ -493,7 +487,7 @@ static void command(struct storm *s, const char *before, const char *after)
 	s->said_bytes = 0;
 	s->shell = (struct client_chan){.events = &shell_events, .owner = s, .command = s->command};
 	if (client_chan_open(s->links[0].client, &s->shell) < 0)
-		give_up(s, "a channel", "too many");
+		bench_give_up(s->bench, "a channel", "too many");
 }
 
 static void begin_part(struct storm *s, enum part part)
@@ -531,7 +525,7 @@ static void on_live(struct client *c)
 
 	l->chan = (struct client_chan){.events = &chan_events, .owner = l, .command = "sftp", .is_subsystem = true};
 	if (client_chan_open(c, &l->chan) < 0)
-		give_up(l->storm, "a channel", "too many");
+		bench_give_up(l->storm->bench, "a channel", "too many");
 }
 
 static void on_closed(struct client *c, bool was_asked, const char *reason)
@@ -541,15 +535,15 @@ static void on_closed(struct client *c, bool was_asked, const char *reason)
 
 	l->client = NULL;
 	if (!was_asked)
-		give_up(s, "a connection", reason);
-	else if (--s->bench->live_count == 0)
-		bench_end(s->bench);
+		bench_give_up(s->bench, "a connection", reason);
+	else
+		bench_left(s->bench);
 	client_free(c); /* the reason is its own */
 }
 
 static const struct client_events client_events = {.on_live = on_live, .on_closed = on_closed};
 
-static int start(struct bench *b, bool is_up)
+static int start(struct bench *b)
 {
 	static struct storm storm; /* one scenario a process */
 	struct storm *s = &storm;
@@ -557,12 +551,12 @@ static int start(struct bench *b, bool is_up)
 	if (b->options.requests > REQUESTS_MAX || strlen(b->options.path) > PATH_BYTES - 16)
 		return -E2BIG;
 	s->bench = b;
-	s->is_up = is_up;
+	s->is_up = b->scenario->is_up;
 	s->links = calloc(b->options.parallel, sizeof(*s->links));
 	if (!s->links)
 		return -ENOMEM;
 	pattern_start();
-	if (is_up && !b->options.is_kept)
+	if (s->is_up && !b->options.is_kept)
 		pattern_sha256(b->options.count * b->options.size_bytes, s->sha256);
 	for (uint32_t i = 0; i < b->options.parallel; i++) {
 		struct link *l = &s->links[i];
@@ -572,22 +566,12 @@ static int start(struct bench *b, bool is_up)
 		l->requests = calloc(b->options.requests, sizeof(*l->requests));
 		l->out = malloc(OUT_BYTES);
 		l->in = malloc(PACKET_MAX + CLIENT_PACKET_BYTES);
-		l->client = client_new(b->ring, bench_login(b), &client_events, l);
+		l->client = bench_connect(b, &client_events, l);
 		if (!l->requests || !l->out || !l->in || !l->client)
 			return -ENOMEM;
 		b->live_count++;
 	}
 	return 0;
-}
-
-static int start_up(struct bench *b)
-{
-	return start(b, true);
-}
-
-static int start_down(struct bench *b)
-{
-	return start(b, false);
 }
 
 const struct scenario scenario_sftp_up = {
@@ -597,7 +581,8 @@ const struct scenario scenario_sftp_up = {
 	.count = 1,
 	.parallel = 1,
 	.size_bytes = 1ull << 30,
-	.start = start_up,
+	.is_up = true,
+	.start = start,
 };
 
 const struct scenario scenario_sftp_down = {
@@ -607,5 +592,5 @@ const struct scenario scenario_sftp_down = {
 	.count = 1,
 	.parallel = 1,
 	.size_bytes = 1ull << 30,
-	.start = start_down,
+	.start = start,
 };
