@@ -1,4 +1,5 @@
 #include "bench/arguments.h"
+#include "bench/sftp.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -190,7 +191,7 @@ static bool take(enum which which, char *value, struct bench *b, struct argument
 	case SIZE:
 		return parse_number(value, 0, 1ull << 40, &o->size_bytes);
 	case REQUESTS:
-		return parse_u32(value, 1, 1024, &o->requests);
+		return parse_u32(value, 1, SFTP_REQUESTS_MAX, &o->requests);
 	case INTERVAL:
 		return parse_u32(value, 0, 60000, &o->interval_ms);
 	case MIX:

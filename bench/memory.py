@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import meters
-from driver import PEER_KEX, result_of, ringbench
+from driver import LIMIT_S, PEER_KEX, result_of, ringbench
 from measure import Altered, remove, run_client, sha256_of, transfer_limit_s
 from servers import Trouble, end_process, say
 
@@ -108,7 +108,8 @@ class Memory:
         base = {m.name: m.memory(target.programs[m.name]) for m in target.meters}
         say(f"idle {target.name}: {count} sessions, each {options.idle_bytes} bytes both ways")
         argv = ringbench(options, target, "idle", "--count", str(count), "--size", str(options.idle_bytes),
-                         "--parallel", str(options.idle_parallel), "--kex", PEER_KEX, "--cipher", options.ciphers[0])
+                         "--parallel", str(options.idle_parallel), "--kex", PEER_KEX, "--cipher", options.ciphers[0],
+                         "--limit", str(LIMIT_S + count))
         process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    text=True)
         try:

@@ -1,48 +1,18 @@
 /*
  * sftp-up, sftp-down: --count files of --size bytes each in the folder --path, over --parallel connections with --requests in flight on each.
  *
- * One big file is a bulk transfer, ten thousand small ones a storm. File i holds the pattern from byte i * size on, so a file that comes in
- * another's place differs. down first stores the files, which is not measured; every byte down is compared. What went up is compared by
+ * One big file is a bulk transfer, ten thousand small ones a storm. down first stores the files, which is not measured; every byte down is compared. What went up is compared by
  * the sandbox's sha256sum over all files in their order. With --keep there is nothing but the measured part: the files are there before, and stay.
  */
 #include "bench/bench.h"
 #include "bench/pattern.h"
-
-#include "ssh/wire.h"
+#include "bench/sftp.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* draft-ietf-secsh-filexfer-02, the version that everybody speaks. */
-enum {
-	FXP_INIT = 1,
-	FXP_VERSION = 2,
-	FXP_OPEN = 3,
-	FXP_CLOSE = 4,
-	FXP_READ = 5,
-	FXP_WRITE = 6,
-	FXP_STATUS = 101,
-	FXP_HANDLE = 102,
-	FXP_DATA = 103,
-};
-#define FXP_VERSION_WANTED 3
-#define FXF_READ 0x01
-#define FXF_WRITE_NEW (0x02 | 0x08 | 0x10) /* write, create, truncate */
-
-#define REQUESTS_MAX 1024
-/* Open at once on one connection; servers have a limit of their own. */
-#define FILES_MAX 16
-#define HANDLE_MAX 256
-/* Of one read or write, as OpenSSH's client. */
-#define DATA_MAX (32u << 10)
-#define PACKET_MAX (DATA_MAX + 1024)
-/* Requests are made until that much waits for the channel. */
-#define OUT_ENOUGH (64u << 10)
-/* With room for what every read in flight may ask for again. */
-#define OUT_BYTES (OUT_ENOUGH + PACKET_MAX + REQUESTS_MAX * (HANDLE_MAX + 64))
-#define PATH_BYTES 512
-#define COMMAND_BYTES (3 * PATH_BYTES)
+#define COMMAND_BYTES (3 * SFTP_PATH_BYTES)
 
 enum part {
 	PART_PREPARE, /* the folder */
@@ -52,43 +22,15 @@ enum part {
 	PART_REMOVE,
 };
 
-enum file_state {
-	FILE_NONE,
-	FILE_OPENING,
-	FILE_OPEN,
-	FILE_CLOSING,
-};
-
-struct file {
-	enum file_state state;
-	uint32_t index, handle_bytes;
-	uint64_t asked, answered; /* bytes of it */
-	uint64_t began_us;
-	uint8_t handle[HANDLE_MAX];
-};
-
-/* A request in flight; its place in the table is its number. */
-struct request {
-	struct file *file; /* NULL: free */
-	uint8_t type;
-	uint32_t n;
-	uint64_t at;
-};
-
 struct link {
 	struct storm *storm;
 	struct client *client;
-	struct client_chan chan;
-	bool is_ready; /* the subsystem told its version */
-	struct file files[FILES_MAX];
-	struct request *requests;
-	uint32_t free_count; /* of requests */
-	uint8_t *out, *in;
-	size_t out_at, out_end, in_bytes;
+	struct sftp *sftp;
 };
 
 struct storm {
 	struct bench *bench;
+	struct sftp_options sftp;
 	bool is_up;
 	enum part part;
 	uint32_t ready, begun, done; /* links; files of this part */
@@ -99,153 +41,39 @@ struct storm {
 };
 
 static void begin_part(struct storm *s, enum part part);
-static void make_requests(struct link *l);
 
 static bool is_sending(const struct storm *s)
 {
 	return s->part == PART_STORE || (s->part == PART_MOVE && s->is_up);
 }
 
-static bool is_moving(const struct storm *s)
+/* --- files --- */
+
+static void on_ready(void *owner)
 {
-	return s->part == PART_STORE || s->part == PART_MOVE;
+	struct storm *s = ((struct link *)owner)->storm;
+
+	if (++s->ready == s->bench->options.parallel)
+		begin_part(s, s->bench->options.is_kept && !s->is_up ? PART_MOVE : PART_PREPARE);
 }
 
-/* --- requests --- */
-
-static uint8_t *put_string(uint8_t *p, const void *from, uint32_t n)
+static bool next_file(void *owner, uint32_t *ret_index)
 {
-	struct wire_writer w = {.p = p};
+	struct storm *s = ((struct link *)owner)->storm;
 
-	wire_put_u32(&w, n);
-	memcpy(w.p, from, n);
-	return w.p + n;
-}
-
-static uint8_t *put_u64(uint8_t *p, uint64_t v)
-{
-	struct wire_writer w = {.p = p};
-
-	wire_put_u32(&w, (uint32_t)(v >> 32));
-	wire_put_u32(&w, (uint32_t)v);
-	return w.p;
-}
-
-/* A request's head; its length is written by finish. */
-static uint8_t *head(struct link *l, uint8_t type, uint32_t number)
-{
-	struct wire_writer w = {.p = l->out + l->out_end + 4};
-
-	wire_put_u8(&w, type);
-	wire_put_u32(&w, number);
-	return w.p;
-}
-
-static void finish(struct link *l, uint8_t *end)
-{
-	struct wire_writer w = {.p = l->out + l->out_end};
-	size_t n = (size_t)(end - w.p);
-
-	ASSERT(n <= PACKET_MAX && l->out_end + n <= OUT_BYTES);
-	wire_put_u32(&w, (uint32_t)n - 4);
-	l->out_end += n;
-}
-
-static void send_open(struct link *l, uint32_t number, struct file *f)
-{
-	char path[PATH_BYTES];
-	int n = snprintf(path, sizeof(path), "%s/%u", l->storm->bench->options.path, f->index);
-	struct wire_writer w;
-
-	w.p = put_string(head(l, FXP_OPEN, number), path, (uint32_t)n);
-	wire_put_u32(&w, is_sending(l->storm) ? FXF_WRITE_NEW : FXF_READ);
-	wire_put_u32(&w, 0); /* no attributes */
-	finish(l, w.p);
-}
-
-static void send_piece(struct link *l, uint32_t number)
-{
-	const struct request *q = &l->requests[number];
-	uint64_t at = q->file->index * l->storm->bench->options.size_bytes + q->at;
-	uint8_t *p = put_string(head(l, q->type, number), q->file->handle, q->file->handle_bytes);
-	struct wire_writer w = {.p = put_u64(p, q->at)};
-
-	if (q->type == FXP_WRITE)
-		w.p = put_string(w.p, pattern_at(at), q->n);
-	else
-		wire_put_u32(&w, q->n);
-	finish(l, w.p);
-}
-
-static void send_request(struct link *l, struct file *f, uint8_t type, uint64_t at, uint32_t n)
-{
-	uint32_t number = 0;
-
-	while (l->requests[number].file)
-		number++;
-	l->free_count--;
-	l->requests[number] = (struct request){.file = f, .type = type, .at = at, .n = n};
-	if (type == FXP_OPEN)
-		send_open(l, number, f);
-	else if (type == FXP_CLOSE)
-		finish(l, put_string(head(l, type, number), f->handle, f->handle_bytes));
-	else
-		send_piece(l, number);
-}
-
-/* The next request that file f wants; false: none now. */
-static bool want_of_file(struct link *l, struct file *f)
-{
-	struct storm *s = l->storm;
-	uint64_t size = s->bench->options.size_bytes, left = size - f->asked;
-
-	if (f->state == FILE_NONE && s->begun < s->bench->options.count) {
-		*f = (struct file){.state = FILE_OPENING, .index = s->begun++, .began_us = bench_now_us()};
-		send_request(l, f, FXP_OPEN, 0, 0);
-	} else if (f->state == FILE_OPEN && left > 0) {
-		uint32_t n = left < DATA_MAX ? (uint32_t)left : DATA_MAX;
-
-		send_request(l, f, is_sending(s) ? FXP_WRITE : FXP_READ, f->asked, n);
-		f->asked += n;
-	} else if (f->state == FILE_OPEN && f->answered == size) {
-		f->state = FILE_CLOSING;
-		send_request(l, f, FXP_CLOSE, 0, 0);
-	} else {
+	if ((s->part != PART_STORE && s->part != PART_MOVE) || s->begun == s->bench->options.count)
 		return false;
-	}
+	*ret_index = s->begun++;
 	return true;
 }
 
-/* Gives the channel what waits for it. */
-static void pump(struct link *l)
+static void on_bytes(void *owner, uint64_t n)
 {
-	uint32_t n;
+	struct storm *s = ((struct link *)owner)->storm;
 
-	while (l->out_at < l->out_end && (n = client_chan_room(&l->chan)) > 0) {
-		if (n > l->out_end - l->out_at)
-			n = (uint32_t)(l->out_end - l->out_at);
-		client_chan_write(&l->chan, l->out + l->out_at, n);
-		l->out_at += n;
-	}
-	memmove(l->out, l->out + l->out_at, l->out_end - l->out_at);
-	l->out_end -= l->out_at;
-	l->out_at = 0;
+	if (s->part == PART_MOVE)
+		s->bench->bytes += n;
 }
-
-static void make_requests(struct link *l)
-{
-	bool is_progress = true;
-
-	while (is_progress && is_moving(l->storm)) {
-		is_progress = false;
-		for (uint32_t i = 0; i < FILES_MAX; i++)
-			while (l->free_count > 0 && l->out_end < OUT_ENOUGH && want_of_file(l, &l->files[i]))
-				is_progress = true;
-		pump(l);
-	}
-}
-
-/* --- answers --- */
 
 static void add_results(struct storm *s)
 {
@@ -258,13 +86,13 @@ static void add_results(struct storm *s)
 	bench_result(b, "files_per_s", b->done / us * 1e6);
 }
 
-static void file_is_done(struct storm *s, struct file *f)
+static void on_file_done(void *owner, uint64_t began_us)
 {
+	struct storm *s = ((struct link *)owner)->storm;
 	struct bench *b = s->bench;
 
-	f->state = FILE_NONE;
 	if (s->part == PART_MOVE) {
-		histogram_add(&b->latency, bench_now_us() - f->began_us);
+		histogram_add(&b->latency, bench_now_us() - began_us);
 		b->done++;
 	}
 	if (++s->done < b->options.count)
@@ -281,142 +109,17 @@ static void file_is_done(struct storm *s, struct file *f)
 			client_close(s->links[i].client);
 }
 
-static void on_answer(struct link *l, uint8_t type, uint32_t number, struct wire *w)
+static void on_failed(void *owner, const char *what, const char *reason)
 {
-	struct storm *s = l->storm;
-	struct request *q = &l->requests[number], was = *q;
-	struct file *f = was.file;
-	uint64_t at = f->index * s->bench->options.size_bytes + was.at;
-	struct bytes data = {0};
-
-	q->file = NULL;
-	l->free_count++;
-	if (type == FXP_STATUS && wire_u32(w) != 0) {
-		bench_give_up(s->bench, "sftp",
-			      was.type == FXP_READ ? "BYTES ARE MISSING: a read failed" : "a request failed");
-		return;
-	}
-	if (type == FXP_HANDLE || type == FXP_DATA)
-		data = wire_string(w);
-	if (w->is_bad || (was.type == FXP_OPEN) != (type == FXP_HANDLE) ||
-	    (was.type == FXP_READ) != (type == FXP_DATA) || (type == FXP_HANDLE && data.n > HANDLE_MAX) ||
-	    (type == FXP_DATA && (data.n == 0 || data.n > was.n))) {
-		bench_give_up(s->bench, "sftp", "the server's answer makes no sense");
-		return;
-	}
-	switch (was.type) {
-	case FXP_OPEN:
-		memcpy(f->handle, data.p, data.n);
-		f->handle_bytes = (uint32_t)data.n;
-		f->state = FILE_OPEN;
-		return;
-	case FXP_CLOSE:
-		file_is_done(s, f);
-		return;
-	case FXP_READ:
-		if (!pattern_is(at, data.p, data.n)) {
-			bench_give_up(s->bench, "a download", "BYTES DIFFER from what was stored");
-			return;
-		}
-		if (data.n < was.n) /* a server may give less than was asked for */
-			send_request(l, f, FXP_READ, was.at + data.n, was.n - (uint32_t)data.n);
-		break;
-	default:
-		data.n = was.n;
-		break;
-	}
-	f->answered += data.n;
-	if (s->part == PART_MOVE)
-		s->bench->bytes += data.n;
+	bench_give_up(((struct link *)owner)->storm->bench, what, reason);
 }
 
-static void on_sftp_packet(struct link *l, const uint8_t *p, size_t n)
-{
-	struct storm *s = l->storm;
-	struct wire w = {.p = p, .n = n};
-	uint8_t type = wire_u8(&w);
-	uint32_t number = wire_u32(&w);
-
-	if (type == FXP_VERSION && !l->is_ready) {
-		l->is_ready = true;
-		if (++s->ready == s->bench->options.parallel)
-			begin_part(s, s->bench->options.is_kept && !s->is_up ? PART_MOVE : PART_PREPARE);
-	} else if (number < s->bench->options.requests && l->requests[number].file) {
-		on_answer(l, type, number, &w);
-	} else {
-		bench_give_up(s->bench, "sftp", "the server answered what was not asked");
-	}
-}
-
-static void on_data(struct client_chan *ch, bool is_error, struct bytes data)
-{
-	struct link *l = ch->owner;
-	size_t at = 0;
-
-	if (is_error)
-		return;
-	if (l->in_bytes + data.n > PACKET_MAX + CLIENT_PACKET_BYTES) {
-		bench_give_up(l->storm->bench, "sftp", "the server's answer is too long");
-		return;
-	}
-	memcpy(l->in + l->in_bytes, data.p, data.n);
-	l->in_bytes += data.n;
-	while (l->in_bytes - at >= 4 && !l->storm->bench->ended_us) {
-		struct wire w = {.p = l->in + at, .n = 4};
-		uint32_t n = wire_u32(&w);
-
-		if (n > PACKET_MAX) {
-			bench_give_up(l->storm->bench, "sftp", "the server's answer is too long");
-			return;
-		}
-		if (l->in_bytes - at < 4 + (size_t)n)
-			break;
-		on_sftp_packet(l, l->in + at + 4, n);
-		at += 4 + (size_t)n;
-	}
-	memmove(l->in, l->in + at, l->in_bytes - at);
-	l->in_bytes -= at;
-	make_requests(l);
-}
-
-static void on_started(struct client_chan *ch, bool is_good)
-{
-	struct link *l = ch->owner;
-	struct wire_writer w = {.p = l->out};
-
-	if (!is_good) {
-		bench_give_up(l->storm->bench, "the subsystem sftp", "was refused");
-		return;
-	}
-	wire_put_u32(&w, 5);
-	wire_put_u8(&w, FXP_INIT);
-	wire_put_u32(&w, FXP_VERSION_WANTED);
-	l->out_end = 9;
-	pump(l);
-}
-
-static void on_room(struct client_chan *ch)
-{
-	struct link *l = ch->owner;
-
-	pump(l);
-	if (l->is_ready)
-		make_requests(l);
-}
-
-static void on_chan_closed(struct client_chan *ch, int status)
-{
-	struct link *l = ch->owner;
-
-	(void)status;
-	bench_give_up(l->storm->bench, "sftp", "the server ended it");
-}
-
-static const struct client_chan_events chan_events = {
-	.on_started = on_started,
-	.on_data = on_data,
-	.on_room = on_room,
-	.on_closed = on_chan_closed,
+static const struct sftp_events sftp_events = {
+	.on_ready = on_ready,
+	.next_file = next_file,
+	.on_bytes = on_bytes,
+	.on_file_done = on_file_done,
+	.on_failed = on_failed,
 };
 
 /* --- commands around it --- */
@@ -479,8 +182,6 @@ static const struct client_chan_events shell_events = {
 	.on_closed = on_shell_closed,
 };
 
-/* --- life --- */
-
 static void command(struct storm *s, const char *before, const char *after)
 {
 	snprintf(s->command, sizeof(s->command), "%s%s%s", before, s->bench->options.path, after);
@@ -506,7 +207,7 @@ static void begin_part(struct storm *s, enum part part)
 		if (part == PART_MOVE)
 			b->first_us = bench_now_us();
 		for (uint32_t i = 0; i < b->options.parallel; i++)
-			make_requests(&s->links[i]);
+			sftp_move(s->links[i].sftp, is_sending(s));
 		break;
 	case PART_VERIFY:
 		snprintf(after, sizeof(after), " && seq 0 %u | xargs cat | sha256sum", b->options.count - 1);
@@ -519,12 +220,13 @@ static void begin_part(struct storm *s, enum part part)
 	}
 }
 
+/* --- life --- */
+
 static void on_live(struct client *c)
 {
 	struct link *l = c->owner;
 
-	l->chan = (struct client_chan){.events = &chan_events, .owner = l, .command = "sftp", .is_subsystem = true};
-	if (client_chan_open(c, &l->chan) < 0)
+	if (sftp_open(l->sftp, c) < 0)
 		bench_give_up(l->storm->bench, "a channel", "too many");
 }
 
@@ -548,10 +250,11 @@ static int start(struct bench *b)
 	static struct storm storm; /* one scenario a process */
 	struct storm *s = &storm;
 
-	if (b->options.requests > REQUESTS_MAX || strlen(b->options.path) > PATH_BYTES - 16)
+	if (strlen(b->options.path) > SFTP_PATH_BYTES - 16)
 		return -E2BIG;
 	s->bench = b;
 	s->is_up = b->scenario->is_up;
+	s->sftp = (struct sftp_options){b->options.path, b->options.size_bytes, b->options.requests};
 	s->links = calloc(b->options.parallel, sizeof(*s->links));
 	if (!s->links)
 		return -ENOMEM;
@@ -562,12 +265,9 @@ static int start(struct bench *b)
 		struct link *l = &s->links[i];
 
 		l->storm = s;
-		l->free_count = b->options.requests;
-		l->requests = calloc(b->options.requests, sizeof(*l->requests));
-		l->out = malloc(OUT_BYTES);
-		l->in = malloc(PACKET_MAX + CLIENT_PACKET_BYTES);
+		l->sftp = sftp_new(&s->sftp, &sftp_events, l);
 		l->client = bench_connect(b, &client_events, l);
-		if (!l->requests || !l->out || !l->in || !l->client)
+		if (!l->sftp || !l->client)
 			return -ENOMEM;
 		b->live_count++;
 	}
