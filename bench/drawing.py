@@ -93,4 +93,5 @@ def page(report, title, words, width, height, parts):
         text(16, 45, words, size=12, color=QUIET),
         *parts,
         text(16, height - 10, f"{about['date'][:10]} · {about['cpu']} · kernel {about['kernel']} · commit {about['commit']}"
-             + (" · not the whole run" if report.get("waiting") else ""), size=10, color=QUIET)]) + "\n</svg>\n"
+             + (" · not the whole run" if report.get("waiting") else "")
+             + "".join(f" · {failure['scenario']} failed" for failure in report["failures"]), size=10, color=QUIET)]) + "\n</svg>\n"

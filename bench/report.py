@@ -52,7 +52,7 @@ class Report:
             row["raw"] = joined(row["raw"], raw) if "raw" in row else raw
 
     def fail(self, scenario, why):
-        self.failures.append({"scenario": scenario, "why": why})
+        self.failures.append({"scenario": scenario, "why": " ".join(why.split())})
 
     def agreed(self, name, what):
         self.agreements[name] = what
