@@ -2,6 +2,7 @@
 
 #include "bench/client.h"
 
+#include "ring/socket.h"
 #include "ssh/libssh_socket.h"
 #include "ssh/wire.h"
 
@@ -428,6 +429,8 @@ static void on_connected(struct stream *st, int err)
 		fail(c, strerror(-err));
 		return;
 	}
+	/* Or Nagle's algorithm and the server's delayed acknowledgement are in every figure, 40 ms each time. */
+	(void)socket_tune(st->fd, 0, 0);
 	c->state = CLIENT_KEX;
 	c->session->socket_callbacks.connected(SSH_SOCKET_CONNECTED_OK, 0, c->session);
 	stream_recv(st, true);

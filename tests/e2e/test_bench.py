@@ -1,17 +1,21 @@
 """ringbench against a region: what it counts is what happened, and what fails is said."""
+
+import ctypes
 import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import types
 import xml.etree.ElementTree
 
 import pytest
 
-
 BENCH = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "bench")
+PIDFD_GETFD = 438  # The system call's number, the same everywhere.
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +39,29 @@ def test_connect(ringbench, region):
     assert done.returncode == 0, done.stderr
     assert result["done"] == 12 and result["failed"] == 0
     assert 0 < result["p50_us"] <= result["p99_us"] <= result["max_us"]
+
+
+def test_its_packets_do_not_wait_for_acknowledgements(ringbench, region, server):
+    """TCP_NODELAY: no 40 ms of Nagle's algorithm in a figure, whoever is measured."""
+    is_there, is_over = threading.Event(), threading.Event()
+
+    def handle(connection):
+        connection.recv(1)
+        is_there.set()
+        is_over.wait(20)
+
+    argv = [ringbench, "connect", "--address", f"127.0.0.1:{server(handle).port}", "--user", "x", "--identity", region.identity,
+            "--count", "1", "--quiet"]
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as client:
+        assert is_there.wait(20)
+        pidfd = os.pidfd_open(client.pid)
+        links = {int(fd): os.readlink(f"/proc/{client.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{client.pid}/fd")}
+        (number,) = [fd for fd, link in links.items() if link.startswith("socket:")]
+        with socket.socket(fileno=ctypes.CDLL(None).syscall(PIDFD_GETFD, pidfd, number, 0)) as theirs:
+            assert theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        os.close(pidfd)
+        is_over.set()
+        client.kill()
 
 
 def test_exec(ringbench, region):
