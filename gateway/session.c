@@ -345,6 +345,9 @@ static void on_recv(struct stream *st, const uint8_t *p, size_t n)
 	if (s->phase == SESSION_LIVE)
 		links_settle(&s->bridge.links);
 	session_flush(s);
+	/* OpenSSH, too, sets TCP_NODELAY only when it is logged in: its KEXINIT, which crosses ours, would hold up what follows. */
+	if (s->phase == SESSION_LOGIN && st->out.bytes == 0)
+		socket_acknowledge(st->fd);
 }
 
 static void on_recv_end(struct stream *st, int err)

@@ -102,3 +102,8 @@ int socket_tune(int fd, uint32_t user_timeout_ms, uint32_t notsent_lowat_bytes)
 	next = notsent_lowat_bytes ? set_int(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, (int)notsent_lowat_bytes) : 0;
 	return err ? err : next;
 }
+
+void socket_acknowledge(int fd)
+{
+	(void)set_int(fd, IPPROTO_TCP, TCP_QUICKACK, 1);
+}

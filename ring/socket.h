@@ -32,4 +32,10 @@ MUST_USE int listen_sockets(const char *address, uint32_t count, int *ret_fds);
  */
 int socket_tune(int fd, uint32_t user_timeout_ms, uint32_t notsent_lowat_bytes);
 
+/*
+ * What has come in is acknowledged now, not 40 ms later for want of bytes to go along with: a peer without TCP_NODELAY sends his
+ * next packet no sooner. TCP_QUICKACK, which the kernel takes back by itself. Not TCP: nothing is done.
+ */
+void socket_acknowledge(int fd);
+
 #endif

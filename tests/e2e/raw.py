@@ -254,3 +254,18 @@ def ssh_string(*parts):
 def ssh_mpint(number):
     data = number.to_bytes(number.bit_length() // 8 + 1, "big")
     return ssh_string(data)
+
+
+def clear_packet(payload):
+    """A packet of before the key exchange: length, padding, nothing encrypted."""
+    padding = 8 - (5 + len(payload)) % 8
+    padding += 8 if padding < 4 else 0
+    return (struct.pack(">IB", 1 + len(payload) + padding, padding) + payload
+            + bytes(padding))
+
+
+def kexinit():
+    """What a peer that knows one algorithm of each kind begins with."""
+    names = [b"curve25519-sha256", b"ssh-ed25519", b"aes128-gcm@openssh.com", b"aes128-gcm@openssh.com", b"hmac-sha2-256",
+             b"hmac-sha2-256", b"none", b"none", b"", b""]
+    return clear_packet(bytes([20]) + bytes(16) + b"".join(struct.pack(">I", len(n)) + n for n in names) + bytes(5))
