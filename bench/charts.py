@@ -46,7 +46,7 @@ class Sides:
         self.left, self.right = left, right
         self.scale = Log(1 / reach, reach, left, right)
         self.reach = reach
-        self.y = TOP + 22
+        self.y = TOP + 28
         self.parts = []
 
     def heading(self, words, has_own_row=True):
@@ -64,13 +64,14 @@ class Sides:
         self.y += self.ROW
 
     def drawing(self, report, title, words, worse, better):
-        marks, top = [], TOP + 14
+        marks, top = [], TOP + 28
         power = 1 / self.reach
         while power <= self.reach:
             x = self.scale.at(power)
             is_one = power == 1
             marks.append(line(x, top, x, self.y + 4, INK if is_one else GRID, 1.2 if is_one else 1))
-            marks.append(text(x, self.y + 18, f"{power:g} ×" if power >= 1 else f"1/{1 / power:g}", "middle", 10, QUIET))
+            for y in (top - 5, self.y + 18):
+                marks.append(text(x, y, f"{power:g} ×" if power >= 1 else f"1/{1 / power:g}", "middle", 10, QUIET))
             power *= 2 if self.reach <= 8 else 4
         marks.append(text(self.scale.at(1) - 10, TOP + 8, f"◂ {worse}", "end", 11, BAD))
         marks.append(text(self.scale.at(1) + 10, TOP + 8, f"{better} ▸", "start", 11, GOOD))

@@ -72,7 +72,7 @@ class Report:
             notes.append(f"{self.other_cpu / self.machine_cpu:.0%} of the machine's CPU time during "
                          "the runs was neither the servers' nor the clients': it was not quiet")
         if self.waiting:
-            notes.append(f"not the whole run: nothing yet of {', '.join(self.waiting)}")
+            notes.append(f"not the whole run, not done or not to their end: {', '.join(self.waiting)}")
         return notes
 
     def markdown(self):

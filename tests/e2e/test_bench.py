@@ -323,7 +323,7 @@ def test_a_run_that_is_cut_off_keeps_what_it_did(monkeypatch, tmp_path):
     assert happened == ["looked", ["scp-up", "keys"], "looked"]
     text = (tmp_path / "results.md").read_text()
     assert "| keys | | **failed** | KeyError: 'p99_us' |" in text and "| commands | | **failed** | the server is gone |" in text
-    assert "not the whole run: nothing yet of day, idle" in text and "| scp-up | aes128-gcm | MB/s | 120 |" in text
+    assert "not the whole run, not done or not to their end: day, idle" in text and "| scp-up | aes128-gcm | MB/s | 120 |" in text
     assert "not the whole run · keys failed · commands failed" in (tmp_path / "goals.svg").read_text()
     assert not list(tmp_path.glob("*.new"))
     options.scenarios = ["commands", "scp-up"]
