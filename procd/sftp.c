@@ -1,8 +1,8 @@
 /*
  * procd/sftp.c - the SFTP server's loop: packets in, one handler each, answers in the order of the requests.
  *
- * Owner:  sftp_serve owns the server; see sftp_server.h.
- * Thread: the one that calls sftp_serve.
+ * Owner:  see sftp_server.h.
+ * Thread: the one that serves.
  *
  * A packet that lies in one piece in the input is parsed where it is; one in several pieces is gathered in a buffer of its
  * own size. WRITE, the one that can be large and frequent, is never gathered: its payload goes from the input to the file.
@@ -27,7 +27,7 @@ struct request {
 	int (*handle)(struct sftp *s, uint32_t id, struct sftp_in *in);
 };
 
-/* OPEN looks at its own flags in read-only mode, EXTENDED at its own table. WRITE is not here: see sftp_write_stream. */
+/* OPEN looks at its own flags in read-only mode, EXTENDED at its own table. WRITE is not here: see packet_handle. */
 static const struct request requests[] = {
 	{SFTP_OPEN, false, sftp_on_open},         {SFTP_CLOSE, false, sftp_on_close},
 	{SFTP_READ, false, sftp_on_read},         {SFTP_LSTAT, false, sftp_on_lstat},
@@ -39,47 +39,6 @@ static const struct request requests[] = {
 	{SFTP_RENAME, true, sftp_on_rename},      {SFTP_READLINK, false, sftp_on_readlink},
 	{SFTP_SYMLINK, true, sftp_on_symlink},    {SFTP_EXTENDED, false, sftp_on_extended},
 };
-
-ssize_t sftp_peek(struct sftp *s, size_t max, const uint8_t **ret_p)
-{
-	ssize_t n = s->io->peek(s->io->ctx, ret_p);
-
-	if (n <= 0)
-		return n < 0 ? n : -EPIPE;
-	return (size_t)n > max ? (ssize_t)max : n;
-}
-
-int sftp_read_exact(struct sftp *s, void *ret_p, size_t n)
-{
-	uint8_t *to = ret_p;
-
-	while (n > 0) {
-		const uint8_t *p;
-		ssize_t got = sftp_peek(s, n, &p);
-
-		if (got < 0)
-			return (int)got;
-		memcpy(to, p, (size_t)got);
-		s->io->consume(s->io->ctx, (size_t)got);
-		to += got;
-		n -= (size_t)got;
-	}
-	return 0;
-}
-
-int sftp_skip(struct sftp *s, size_t n)
-{
-	while (n > 0) {
-		const uint8_t *p;
-		ssize_t got = sftp_peek(s, n, &p);
-
-		if (got < 0)
-			return (int)got;
-		s->io->consume(s->io->ctx, (size_t)got);
-		n -= (size_t)got;
-	}
-	return 0;
-}
 
 static int packet_dispatch(struct sftp *s, uint8_t type, struct sftp_in in)
 {
@@ -103,22 +62,34 @@ static int packet_dispatch(struct sftp *s, uint8_t type, struct sftp_in in)
 	return sftp_status(s, id, SFTP_FX_OP_UNSUPPORTED);
 }
 
-/* Collects n bytes into s->packet. */
-static int packet_gather(struct sftp *s, size_t n)
-{
-	if (n > s->packet_size) {
-		uint8_t *p = realloc(s->packet, n);
+/* --- a packet's bytes --- */
 
-		if (!p)
-			return -ENOMEM;
-		s->packet = p;
-		s->packet_size = n;
-	}
-	return sftp_read_exact(s, s->packet, n);
+/*
+ * How many bytes a packet needs before it can be handled, as far as its first n bytes tell: at most n once it can be. A WRITE
+ * needs what stands before its payload.
+ */
+static size_t packet_need(const struct sftp *s, const uint8_t *p, size_t n)
+{
+	size_t all, head;
+
+	if (n < 4)
+		return 4;
+	all = (size_t)4 + sftp_load_u32(p);
+	if (all < 4 + 5 || all > 4 + SFTP_PACKET_MAX)
+		return 4;
+	if (n < 5 || (!s->is_ready && p[4] != SFTP_INIT))
+		return 5;
+	if (p[4] != SFTP_WRITE)
+		return all;
+	head = SFTP_WRITE_HEAD;
+	if (n >= SFTP_WRITE_HEAD && sftp_load_u32(p + SFTP_WRITE_HEAD - 4) <= SFTP_HANDLE_BYTES_MAX)
+		head += sftp_load_u32(p + SFTP_WRITE_HEAD - 4) + 8 + 4;
+	return head < all ? head : all;
 }
 
 static void packet_trim(struct sftp *s)
 {
+	s->packet_n = 0;
 	if (s->packet_size <= PACKET_KEEP)
 		return;
 	free(s->packet);
@@ -126,56 +97,81 @@ static void packet_trim(struct sftp *s)
 	s->packet_size = 0;
 }
 
-/* Handles the n bytes behind a packet's type. */
-static int packet_body(struct sftp *s, uint8_t type, size_t n)
+/* Collects n more bytes of a packet that needs `need`. */
+static int packet_gather(struct sftp *s, const uint8_t *p, size_t n, size_t need)
 {
-	const uint8_t *p;
-	ssize_t got;
+	if (need > s->packet_size) {
+		uint8_t *grown = realloc(s->packet, need);
+
+		if (!grown)
+			return -ENOMEM;
+		s->packet = grown;
+		s->packet_size = need;
+	}
+	memcpy(s->packet + s->packet_n, p, n);
+	s->packet_n += n;
+	return 0;
+}
+
+/* The n bytes at p are a whole packet, or a WRITE up to its payload. */
+static int packet_handle(struct sftp *s, const uint8_t *p, size_t n)
+{
+	uint32_t all = sftp_load_u32(p);
+
+	if (all < 5 || all > SFTP_PACKET_MAX || (!s->is_ready && p[4] != SFTP_INIT))
+		return -EPROTO;
+	if (p[4] == SFTP_WRITE)
+		return sftp_write_begin(s, (struct sftp_in){.p = p + 5, .n = n - 5}, all - 1);
+	return packet_dispatch(s, p[4], (struct sftp_in){.p = p + 5, .n = n - 5});
+}
+
+size_t sftp_next(const struct sftp *s, const uint8_t *p, size_t n)
+{
+	size_t need, left;
+
+	if (s->write.left > 0)
+		return n < s->write.left ? n : s->write.left;
+	if (s->packet_n > 0) {
+		need = packet_need(s, s->packet, s->packet_n) - s->packet_n;
+		return n < need ? n : need;
+	}
+	need = packet_need(s, p, n);
+	if (need > n)
+		return n;
+	if (need <= 5 || p[4] != SFTP_WRITE)
+		return need;
+	left = 4 + sftp_load_u32(p) - need;
+	return need + (left < n - need ? left : n - need);
+}
+
+int sftp_take(struct sftp *s, const uint8_t *p, size_t n)
+{
+	size_t need;
 	int r;
 
-	if (n < 4)
-		return -EPROTO;
-	got = sftp_peek(s, n, &p);
-	if (got < 0)
-		return (int)got;
-	if ((size_t)got == n) {
-		r = packet_dispatch(s, type, (struct sftp_in){.p = p, .n = n});
-		s->io->consume(s->io->ctx, n);
+	if (s->write.left > 0)
+		return sftp_write_more(s, p, n);
+	if (s->packet_n > 0) {
+		r = packet_gather(s, p, n, packet_need(s, s->packet, s->packet_n));
+		if (r || packet_need(s, s->packet, s->packet_n) > s->packet_n)
+			return r;
+		r = packet_handle(s, s->packet, s->packet_n);
+		packet_trim(s);
 		return r;
 	}
-	r = packet_gather(s, n);
-	if (r == 0)
-		r = packet_dispatch(s, type, (struct sftp_in){.p = s->packet, .n = n});
-	packet_trim(s);
-	return r;
+	need = packet_need(s, p, n);
+	if (need > n)
+		return packet_gather(s, p, n, need);
+	r = packet_handle(s, p, need);
+	return r == 0 && need < n ? sftp_write_more(s, p + need, n - need) : r;
 }
 
-/* One packet. 1 at the end of the input, 0 to go on, or negative errno. */
-static int packet_serve(struct sftp *s)
+bool sftp_is_between(const struct sftp *s)
 {
-	uint8_t head[5];
-	const uint8_t *p;
-	ssize_t got = s->io->peek(s->io->ctx, &p);
-	uint32_t n;
-	int r;
-
-	if (got <= 0)
-		return got < 0 ? (int)got : 1;
-	r = sftp_read_exact(s, head, 4);
-	if (r)
-		return r;
-	n = sftp_load_u32(head);
-	if (n == 0 || n > SFTP_PACKET_MAX)
-		return -EPROTO;
-	r = sftp_read_exact(s, head + 4, 1);
-	if (r)
-		return r;
-	if (!s->is_ready && head[4] != SFTP_INIT)
-		return -EPROTO;
-	if (head[4] == SFTP_WRITE)
-		return sftp_write_stream(s, n - 1);
-	return packet_body(s, head[4], n - 1);
+	return s->packet_n == 0 && s->write.left == 0;
 }
+
+/* --- the server --- */
 
 /* Where relative paths start. Never fails: a sandbox without a home still has its files. */
 static void home_open(struct sftp *s)
@@ -219,29 +215,57 @@ static void sigxfsz_unblock(const sigset_t *set)
 	pthread_sigmask(SIG_UNBLOCK, set, NULL);
 }
 
-int sftp_serve(const struct sftp_io *io, const struct sftp_options *options)
+struct sftp *sftp_new(const struct sftp_io *io, const struct sftp_options *options)
 {
 	struct sftp *s = calloc(1, sizeof(*s));
-	sigset_t set;
-	bool was_open;
-	int r;
 
 	if (!s)
-		return -ENOMEM;
+		return NULL;
 	s->io = io;
 	s->options = options;
-	was_open = sigxfsz_block(&set);
 	home_open(s);
 	sftp_handles_init(s);
-	do
-		r = packet_serve(s);
-	while (r == 0);
+	return s;
+}
+
+void sftp_free(struct sftp *s)
+{
+	if (!s)
+		return;
 	sftp_handles_deinit(s);
 	if (s->home_fd >= 0)
 		close(s->home_fd);
-	if (was_open)
-		sigxfsz_unblock(&set);
 	free(s->packet);
 	free(s);
+}
+
+int sftp_serve(const struct sftp_io *io, const struct sftp_options *options)
+{
+	struct sftp *s;
+	sigset_t set;
+	bool was_open = sigxfsz_block(&set);
+	int r = 0;
+
+	s = sftp_new(io, options);
+	if (!s)
+		r = -ENOMEM;
+	while (r == 0) {
+		const uint8_t *p;
+		ssize_t n = io->peek(io->ctx, &p);
+
+		if (n > 0) {
+			size_t next = sftp_next(s, p, (size_t)n);
+
+			r = sftp_take(s, p, next);
+			io->consume(io->ctx, next);
+		} else if (n == 0) {
+			r = sftp_is_between(s) ? 1 : -EPIPE;
+		} else {
+			r = (int)n;
+		}
+	}
+	sftp_free(s);
+	if (was_open)
+		sigxfsz_unblock(&set);
 	return r > 0 ? 0 : r;
 }

@@ -1,10 +1,11 @@
 /*
- * procd/sftp.h - an SFTP server, version 3 with OpenSSH's extensions, over any blocking byte stream.
+ * procd/sftp.h - an SFTP server, version 3 with OpenSSH's extensions: packets in, answers out.
  *
- * Owner:  the caller owns the stream and the options; both must live until sftp_serve returns.
- * Life:   one sftp_serve call is one client, from its INIT to the end of its input. All handles are closed on return.
- * Thread: the calling one, which may block in file I/O. Servers in one process share nothing that they write: no chdir, no
- *         umask; new files get the process's umask as it was configured.
+ * Owner:  the caller owns the stream and the options; both must live until sftp_free, or until sftp_serve returns.
+ * Life:   one server is one client, from its INIT to the end of its input. sftp_free closes all handles.
+ * Thread: one at a time, which may block in file I/O in any call but sftp_next and sftp_is_between. It has SIGXFSZ blocked: a file
+ *         over RLIMIT_FSIZE would end the process. Servers in one process share nothing that they write: no chdir, no umask; new
+ *         files get the process's umask as it was configured.
  */
 #ifndef PROCD_SFTP_H
 #define PROCD_SFTP_H
@@ -17,11 +18,13 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* The byte stream under the server. All calls come from the thread in sftp_serve. */
+/* The byte stream under the server. All calls come from the thread that calls the server. */
 struct sftp_io {
 	void *ctx;
 
 	/*
+	 * Of sftp_serve only.
+	 *
 	 * Lends the next unread input bytes, as many as lie in one piece, and blocks until there is at least one. Returns
 	 * their count, 0 at the end of the input, negative errno. *ret_p is valid until consume; peeking again without
 	 * consuming returns the same bytes (maybe with more behind them).
@@ -53,6 +56,25 @@ struct sftp_options {
 	bool is_read_only;     /* refuse every request that would change something */
 	const char *read_only; /* and say this; NULL: "Permission denied" */
 };
+
+struct sftp;
+
+/* NULL: no memory. */
+struct sftp *sftp_new(const struct sftp_io *io, const struct sftp_options *options);
+void sftp_free(struct sftp *s);
+
+/*
+ * How many of the n >= 1 input bytes at p the next sftp_take is to be given, at least one: those of one request, or of a part of one.
+ * Looks at nothing but these bytes and the server's memory.
+ */
+size_t sftp_next(const struct sftp *s, const uint8_t *p, size_t n);
+/*
+ * Takes these bytes; makes at most one answer. 0, or negative errno, which is the client's end: -EPROTO when the input cannot be
+ * SFTP, -EPIPE when the stream took no answer, -ENOMEM.
+ */
+MUST_USE int sftp_take(struct sftp *s, const uint8_t *p, size_t n);
+/* True where the input may end without being cut. */
+bool sftp_is_between(const struct sftp *s);
 
 /*
  * Serves one client until its input ends. 0, or negative errno: -EPROTO when the input cannot be SFTP, -EPIPE when the peer

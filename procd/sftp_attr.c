@@ -1,7 +1,7 @@
 /*
  * procd/sftp_attr.c - attributes of files: STAT, LSTAT, FSTAT, SETSTAT, FSETSTAT, lsetstat@openssh.com.
  *
- * Thread: the one in sftp_serve.
+ * Thread: the one that serves.
  */
 #include "procd/sftp_server.h"
 

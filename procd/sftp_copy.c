@@ -2,7 +2,7 @@
  * procd/sftp_copy.c - copy-data: from one open file to another inside the sandbox.
  *
  * Source: draft-ietf-secsh-filexfer-extensions-00, section 7.
- * Thread: the one in sftp_serve.
+ * Thread: the one that serves.
  */
 #include "procd/sftp_server.h"
 

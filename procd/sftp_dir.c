@@ -1,7 +1,7 @@
 /*
  * procd/sftp_dir.c - folders: OPENDIR, READDIR with ls -l style lines, MKDIR, RMDIR.
  *
- * Thread: the one in sftp_serve.
+ * Thread: the one that serves.
  */
 #include "procd/sftp_server.h"
 

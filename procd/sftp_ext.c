@@ -2,7 +2,7 @@
  * procd/sftp_ext.c - EXTENDED requests: their table, what VERSION announces, statvfs and limits.
  *
  * Source: OpenSSH's PROTOCOL, section 4, and draft-ietf-secsh-filexfer-extensions-00.
- * Thread: the one in sftp_serve.
+ * Thread: the one that serves.
  */
 #include "procd/sftp_server.h"
 

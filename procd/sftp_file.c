@@ -1,7 +1,7 @@
 /*
  * procd/sftp_file.c - files: OPEN, CLOSE, READ, WRITE, fsync@openssh.com.
  *
- * Thread: the one in sftp_serve.
+ * Thread: the one that serves.
  *
  * READ lets the kernel write into the output where the answer's payload will stand. WRITE lets it read from the input where
  * the payload arrived, piece by piece, so neither needs memory of its own.
@@ -178,91 +178,75 @@ static int file_write(int fd, const uint8_t *p, size_t n, uint64_t offset)
 	return 0;
 }
 
-/* Moves n payload bytes from the input to the file. *result is the file's answer; the return value the stream's. */
-static int payload_write(struct sftp *s, int fd, size_t n, uint64_t offset, int *result)
+static int write_answer(struct sftp *s)
 {
-	*result = n == 0 ? file_write(fd, (const uint8_t *)"", 0, offset) : 0;
-	while (n > 0 && *result == 0) {
-		const uint8_t *p;
-		ssize_t got = sftp_peek(s, n, &p);
+	const struct sftp_write *w = &s->write;
 
-		if (got < 0)
-			return (int)got;
-		*result = file_write(fd, p, (size_t)got, offset);
-		s->io->consume(s->io->ctx, (size_t)got);
-		n -= (size_t)got;
-		offset += (uint64_t)got;
+	switch (w->answer) {
+	case SFTP_WRITE_BAD:
+		return sftp_bad_message(s, w->id);
+	case SFTP_WRITE_READ_ONLY:
+		return sftp_status_read_only(s, w->id);
+	case SFTP_WRITE_NO_HANDLE:
+		return sftp_status(s, w->id, SFTP_FX_FAILURE);
+	default:
+		return sftp_status_errno(s, w->id, w->result);
 	}
-	return sftp_skip(s, n);
 }
 
-struct write_head {
-	uint32_t id;
-	uint8_t handle[SFTP_HANDLE_BYTES_MAX];
-	size_t handle_n;
-	uint64_t offset;
-	size_t data_n;
-};
-
-/*
- * The fields before the payload. *left (bytes of the packet not yet taken) is kept up to date. -EBADMSG if they do not fit
- * into the packet: then h->id is valid, since packets without an id are -EPROTO.
- */
-static int write_head_read(struct sftp *s, struct write_head *h, size_t *left)
+int sftp_write_more(struct sftp *s, const uint8_t *p, size_t n)
 {
-	uint8_t fixed[12];
-	int r;
+	struct sftp_write *w = &s->write;
+	size_t payload = n < w->payload ? n : w->payload;
 
-	if (*left < 4)
+	ASSERT(n <= w->left);
+	if (payload > 0 && w->result == 0)
+		w->result = file_write(w->fd, p, payload, w->offset);
+	w->offset += payload;
+	w->payload -= payload;
+	w->left -= n;
+	return w->left == 0 ? write_answer(s) : 0;
+}
+
+/* The fields before the payload; NULL if they do not fit into the packet. */
+static struct sftp_handle *write_head(struct sftp *s, struct sftp_in *in, size_t n)
+{
+	struct sftp_write *w = &s->write;
+	size_t before = in->n;
+	struct bytes name = sftp_get_string(in);
+	uint32_t payload;
+
+	w->offset = sftp_get_u64(in);
+	payload = sftp_get_u32(in);
+	if (in->is_bad || name.n > SFTP_HANDLE_BYTES_MAX || payload > n - (before - in->n)) {
+		w->answer = SFTP_WRITE_BAD;
+		return NULL;
+	}
+	w->payload = payload;
+	w->answer = s->options->is_read_only ? SFTP_WRITE_READ_ONLY : SFTP_WRITE_NO_HANDLE;
+	return s->options->is_read_only ? NULL : sftp_handle_find(s, name, SFTP_HANDLE_FILE);
+}
+
+int sftp_write_begin(struct sftp *s, struct sftp_in in, size_t n)
+{
+	struct sftp_write *w = &s->write;
+	size_t all = in.n;
+	const struct sftp_handle *h;
+
+	*w = (struct sftp_write){.id = sftp_get_u32(&in)};
+	/* Without an id there is nobody to answer. */
+	if (in.is_bad)
 		return -EPROTO;
-	r = sftp_read_exact(s, fixed, 4);
-	if (r)
-		return r;
-	h->id = sftp_load_u32(fixed);
-	*left -= 4;
-	if (*left < 4)
-		return -EBADMSG;
-	r = sftp_read_exact(s, fixed, 4);
-	if (r)
-		return r;
-	h->handle_n = sftp_load_u32(fixed);
-	*left -= 4;
-	if (h->handle_n > SFTP_HANDLE_BYTES_MAX || *left < h->handle_n + sizeof(fixed))
-		return -EBADMSG;
-	r = sftp_read_exact(s, h->handle, h->handle_n);
-	if (r == 0)
-		r = sftp_read_exact(s, fixed, sizeof(fixed));
-	if (r)
-		return r;
-	*left -= h->handle_n + sizeof(fixed);
-	h->offset = sftp_load_u64(fixed);
-	h->data_n = sftp_load_u32(fixed + 8);
-	return h->data_n > *left ? -EBADMSG : 0;
-}
-
-int sftp_write_stream(struct sftp *s, size_t n)
-{
-	struct write_head head;
-	struct sftp_handle *h;
-	int result = 0;
-	int r = write_head_read(s, &head, &n);
-
-	if (r == -EBADMSG) {
-		r = sftp_skip(s, n);
-		return r ? r : sftp_bad_message(s, head.id);
+	h = write_head(s, &in, n - 4);
+	w->left = n - all;
+	if (h) {
+		w->answer = SFTP_WRITE_RESULT;
+		w->fd = h->fd;
+		/* With no payload the file still says whether it could be written. */
+		if (w->payload == 0)
+			w->result = file_write(w->fd, (const uint8_t *)"", 0, w->offset);
+	} else {
+		w->payload = 0; /* all of it is skipped */
 	}
-	if (r)
-		return r;
-	h = sftp_handle_find(s, bytes_of(head.handle, head.handle_n), SFTP_HANDLE_FILE);
-	if (!h || s->options->is_read_only) {
-		r = sftp_skip(s, n);
-		if (r)
-			return r;
-		return s->options->is_read_only ? sftp_status_read_only(s, head.id)
-						: sftp_status(s, head.id, SFTP_FX_FAILURE);
-	}
-	r = payload_write(s, h->fd, head.data_n, head.offset, &result);
-	if (r == 0)
-		r = sftp_skip(s, n - head.data_n);
-	return r ? r : sftp_status_errno(s, head.id, result);
+	return w->left == 0 ? write_answer(s) : 0;
 }

@@ -2,7 +2,7 @@
  * procd/sftp_handle.c - the table of open files and folders.
  *
  * Owner:  the struct sftp. A slot owns its descriptor or DIR from sftp_handle_use until sftp_handle_close.
- * Thread: the one in sftp_serve.
+ * Thread: the one that serves.
  *
  * A handle on the wire is its slot's number and generation. It is no secret: the client that holds it could open the file
  * anyway. The generation only keeps a handle that was closed from meaning what was opened after it.

@@ -1,7 +1,7 @@
 /*
  * procd/sftp_link.c - names in folders: REMOVE, RENAME, SYMLINK, READLINK, posix-rename@openssh.com, hardlink@openssh.com.
  *
- * Thread: the one in sftp_serve.
+ * Thread: the one that serves.
  */
 #include "procd/sftp_server.h"
 

@@ -2,7 +2,7 @@
  * procd/sftp_owner.c - names of users and groups, and users' home folders.
  *
  * Owner:  the struct sftp holds the cache: one slot for each value of an id's low bits, so its size is fixed.
- * Thread: the one in sftp_serve; only the reentrant look-ups are used, since other threads may look up too.
+ * Thread: the one that serves; only the reentrant look-ups are used, since other threads may look up too.
  */
 #include "procd/sftp_server.h"
 

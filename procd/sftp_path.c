@@ -1,7 +1,7 @@
 /*
  * procd/sftp_path.c - canonical paths: REALPATH, expand-path@openssh.com, home-directory.
  *
- * Thread: the one in sftp_serve.
+ * Thread: the one that serves.
  *
  * realpath(3) is no help: it knows the process's current folder only, and fails where the last component does not exist,
  * which is the very path that a client asks for before it creates it.

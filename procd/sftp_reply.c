@@ -2,7 +2,7 @@
  * procd/sftp_reply.c - answers, built where the stream will send them from.
  *
  * Owner:  nothing; the stream owns the bytes.
- * Thread: the one in sftp_serve.
+ * Thread: the one that serves.
  */
 #include "procd/sftp_server.h"
 

@@ -1,9 +1,9 @@
 /*
  * procd/sftp_server.h - what the files of the SFTP server share; nobody else includes it.
  *
- * Owner:  sftp_serve owns the struct sftp; it owns the handle table.
- * Life:   one sftp_serve call.
- * Thread: the one in sftp_serve.
+ * Owner:  the struct sftp owns the handle table.
+ * Life:   from sftp_new to sftp_free.
+ * Thread: the one that calls sftp.h.
  *
  * A request handler gets the bytes behind the request's id, answers exactly once and returns 0; a negative errno from it
  * ends the server, so it stands only for a lost peer or for lost memory, never for a failed request.
@@ -35,6 +35,19 @@ struct sftp_owner {
 	char name[SFTP_OWNER_NAME_BYTES];
 };
 
+/* What a WRITE is answered with when its packet has come to its end. */
+enum sftp_write_answer { SFTP_WRITE_RESULT, SFTP_WRITE_BAD, SFTP_WRITE_READ_ONLY, SFTP_WRITE_NO_HANDLE };
+
+struct sftp_write {
+	enum sftp_write_answer answer;
+	uint32_t id;
+	int fd;
+	uint64_t offset;
+	size_t payload; /* still to come */
+	size_t left;    /* the same, and what stands behind the payload */
+	int result;     /* the file's */
+};
+
 struct sftp {
 	const struct sftp_io *io;
 	const struct sftp_options *options;
@@ -47,8 +60,9 @@ struct sftp {
 	uint32_t handle_count, handle_max;
 	int first_free;
 
-	uint8_t *packet; /* a request that did not lie in one piece in the input */
-	size_t packet_size;
+	uint8_t *packet; /* what has come of a request that did not lie in one piece in the input */
+	size_t packet_n, packet_size;
+	struct sftp_write write; /* the WRITE whose payload is coming */
 
 	struct sftp_owner users[SFTP_OWNER_CACHE], groups[SFTP_OWNER_CACHE];
 	char path[PATH_MAX], path2[PATH_MAX]; /* the paths of the request at hand */
@@ -59,12 +73,6 @@ struct sftp_attrs {
 	uint64_t size;
 	uint32_t uid, gid, permissions, atime, mtime;
 };
-
-/* sftp.c: input, in pieces; -EPIPE where it ends before the bytes that are wanted. */
-/* The next piece, 1 to max bytes of it, for io->consume; or negative errno. */
-MUST_USE ssize_t sftp_peek(struct sftp *s, size_t max, const uint8_t **ret_p);
-MUST_USE int sftp_read_exact(struct sftp *s, void *ret_p, size_t n);
-MUST_USE int sftp_skip(struct sftp *s, size_t n);
 
 /* sftp_reply.c: answers. sftp_reply_end sends what was put between. */
 MUST_USE int sftp_reply_begin(struct sftp *s, uint8_t type, uint32_t id, size_t room, struct sftp_out *ret_out);
@@ -108,8 +116,12 @@ MUST_USE int sftp_on_open(struct sftp *s, uint32_t id, struct sftp_in *in);
 MUST_USE int sftp_on_close(struct sftp *s, uint32_t id, struct sftp_in *in);
 MUST_USE int sftp_on_read(struct sftp *s, uint32_t id, struct sftp_in *in);
 MUST_USE int sftp_on_fsync(struct sftp *s, uint32_t id, struct sftp_in *in);
-/* Takes the rest of a WRITE packet, n bytes behind its type, straight from the input. */
-MUST_USE int sftp_write_stream(struct sftp *s, size_t n);
+/* Length, type, id, and the length of the handle. */
+#define SFTP_WRITE_HEAD (4 + 1 + 4 + 4)
+/* A WRITE: `in` is what came behind its type, up to its payload or to the packet's end; n is all behind its type. */
+MUST_USE int sftp_write_begin(struct sftp *s, struct sftp_in in, size_t n);
+/* The next n of s->write.left bytes. */
+MUST_USE int sftp_write_more(struct sftp *s, const uint8_t *p, size_t n);
 
 /* sftp_copy.c */
 MUST_USE int sftp_on_copy_data(struct sftp *s, uint32_t id, struct sftp_in *in);
