@@ -121,18 +121,35 @@
 /* Addresses of one name that are tried. */
 #define ADDRESSES_MAX 8
 
-/* SFTP servers of one stream: a thread each. */
+/* SFTP servers of one stream: those whose files hang have a thread each. */
 #define SFTP_CHANNELS_MAX 64
-/* Answers of one SFTP server that wait to be sent, and the piece in which memory is taken for them. */
+/* Answers of one SFTP server that wait to be sent, where a thread serves; and the piece in which memory is taken for them. */
 #define SFTP_OUTPUT_BYTES (1024 * 1024)
 #define SFTP_BLOCK_BYTES (320 * 1024)
 #define SFTP_SPARE_BLOCKS 4
+/* Where the loop serves: no request is begun with so much unsent, which is a batch. */
+#define SFTP_LOOP_OUTPUT_BYTES BATCH_BORROWED_BYTES
+/* Pieces of one read that are served where they lie. */
+#define SFTP_PIECES 16
 /*
- * The loop is told of answers once their weight, their bytes and a cost for each, reaches SFTP_ANNOUNCE (8 short ones, or a
- * large one), and always before the server waits for input.
+ * One SFTP server's turn on the loop: requests and answers in bytes, with a cost for each request; and a time, for disks. The
+ * others wait for it.
+ */
+#define SFTP_TURN_BYTES (256 * 1024)
+#define SFTP_TURN_MS 2
+/*
+ * The loop is told of a thread's answers once their weight, their bytes and a cost for each, reaches SFTP_ANNOUNCE (8 short ones,
+ * or a large one), and always before the server waits for input.
  */
 #define SFTP_ANSWER_COST 4096
 #define SFTP_ANNOUNCE (32 * 1024)
 #define SFTP_STACK_BYTES (512 * 1024)
+
+/* How long a file may hold up the loop. Two ticks: a disk's usual answer is no reason; the other: a copy inside the sandbox, or
+ * a machine that is so busy that the loop does not come to run. */
+#define GUARD_TICK_MS 4
+#define GUARD_WAIT_TICKS 2
+#define GUARD_RUN_TICKS 10
+#define GUARD_IDLE_TICKS 25
 
 #endif

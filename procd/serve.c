@@ -59,14 +59,12 @@ static void stream_options(int fd)
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
 }
 
-static void run_session(struct serve *v, int fd, uint32_t slot)
+__attribute__((noreturn)) static void run_session(struct serve *v, int fd, uint32_t slot)
 {
 	close(v->listen_fd);
 	close(v->signal_fd);
 	stream_options(fd);
 	session_run(fd, v->options, v->slots, slot);
-	/* No exit handlers: threads may still be at work. */
-	_exit(0);
 }
 
 /*

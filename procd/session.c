@@ -1,8 +1,9 @@
 /*
  * procd/session.c - see session.h.
  *
- * One round of the loop: events mark what is ready; what the gateway sent is read and passed on; then batches are filled from
- * the channels in turn and sent, until the kernel takes no more or nothing is left. What died in the round is freed at its end.
+ * One round of the loop: events mark what is ready; what the gateway sent is read and passed on, SFTP requests are served; then batches
+ * are filled from the channels in turn and sent, until the kernel takes no more or nothing is left. What died in the round is freed
+ * at its end. A function that returns false has lost the loop to another thread in a file: nothing here is its to touch any more.
  */
 #include "procd/session.h"
 
@@ -168,7 +169,7 @@ static void feed(struct session *s, size_t n)
 			     frame_reader_error(&s->reader));
 }
 
-static void read_stream(struct session *s)
+MUST_USE static bool read_stream(struct session *s)
 {
 	for (int i = 0; i < READS_IN_A_ROW && s->is_readable && s->state != SESSION_ENDED; i++) {
 		ssize_t n = recv(s->fd, s->input, READ_BYTES, MSG_DONTWAIT);
@@ -177,6 +178,8 @@ static void read_stream(struct session *s)
 			/* A read that did not fill the buffer emptied the socket; more is an event, an announced end is not. */
 			s->is_readable = n == READ_BYTES || s->is_eof;
 			feed(s, (size_t)n);
+			if (!sftp_channels_serve(s))
+				return false;
 		} else if (n == 0) {
 			session_fail(s, NULL,
 				     frame_reader_is_between(&s->reader) ? "the gateway closed the stream"
@@ -187,6 +190,7 @@ static void read_stream(struct session *s)
 			session_fail(s, NULL, strerror(errno));
 		}
 	}
+	return true;
 }
 
 /* --- writing --- */
@@ -215,7 +219,7 @@ static void fill(struct session *s)
 }
 
 /* A few batches, then a look at what came in: keystrokes and signals must not wait for the end of a flood. */
-static void write_stream(struct session *s)
+MUST_USE static bool write_stream(struct session *s)
 {
 	s->is_output_left = false;
 	for (int i = 0; i < SENDS_IN_A_ROW && s->state != SESSION_ENDED; i++) {
@@ -223,14 +227,17 @@ static void write_stream(struct session *s)
 
 		fill(s);
 		if (s->out.is_blocked || outq_is_empty(&s->out))
-			return;
+			return true;
 		rc = outq_send(&s->out);
 		if (rc < 0)
 			session_fail(s, NULL, strerror(-rc));
 		if (rc == 1)
 			sftp_channels_sent(s);
+		if (!sftp_channels_serve(s))
+			return false;
 	}
 	s->is_output_left = !s->out.is_blocked;
+	return true;
 }
 
 /* --- events --- */
@@ -361,10 +368,10 @@ static void bury(struct session *s)
 /* True when a round can go on without waiting. */
 static bool has_work(const struct session *s)
 {
-	return s->is_readable || s->is_output_left || s->is_agent_gone;
+	return s->is_readable || s->is_output_left || s->is_agent_gone || !list_is_empty(&s->serving);
 }
 
-static void round_run(struct session *s)
+MUST_USE static bool round_run(struct session *s)
 {
 	struct epoll_event events[EVENTS_AT_ONCE];
 	int n = epoll_wait(s->epoll_fd, events, EVENTS_AT_ONCE, has_work(s) ? 0 : next_timeout(s));
@@ -376,15 +383,18 @@ static void round_run(struct session *s)
 		if (w->on_events)
 			w->on_events(w, events[i].events);
 	}
-	read_stream(s);
+	if (!read_stream(s))
+		return false;
 	check_deadlines(s);
 	forward_end_orphans(s);
 	forward_accept(s);
-	write_stream(s);
+	if (!sftp_channels_serve(s) || !write_stream(s))
+		return false;
 	bury(s);
 	forward_bury(s);
 	if (s->state == SESSION_LEAVING && s->channel_count == 0 && outq_is_empty(&s->out))
 		session_fail(s, NULL, "the sandbox is shutting down");
+	return true;
 }
 
 /* Sends what must still be said and waits for the gateway to have read it: closing early would make the kernel drop it. */
@@ -423,7 +433,13 @@ static void say_last_words(struct session *s)
 
 static int setup(struct session *s)
 {
+	sigset_t set;
+
 	(void)signal(SIGPIPE, SIG_IGN);
+	/* sftp.h wants it; programs are started with none blocked. */
+	sigemptyset(&set);
+	sigaddset(&set, SIGXFSZ);
+	(void)pthread_sigmask(SIG_BLOCK, &set, NULL);
 	s->signal_fd = loop_signals();
 	s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	s->notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -458,6 +474,26 @@ static void finish(struct session *s)
 		  LOG_F3("seconds", (double)(now_ms() - s->started_ms) / 1000));
 }
 
+/* Until the session ends, and the process with it; or until another thread has the loop. */
+static void rounds_run(struct session *s)
+{
+	while (s->state != SESSION_ENDED)
+		if (!round_run(s))
+			return;
+	finish(s);
+	/* No exit handlers: threads may still be at work. */
+	_exit(0);
+}
+
+static void take_over(struct guard *g)
+{
+	struct session *s = CONTAINER_OF(g, struct session, guard);
+
+	s->is_output_left = true; /* the other one's round goes on at once */
+	sftp_channels_taken_over(s);
+	rounds_run(s);
+}
+
 void session_run(int fd, struct options *options, struct stream_slot *slots, uint32_t slot)
 {
 	static struct session session;
@@ -472,6 +508,7 @@ void session_run(int fd, struct options *options, struct stream_slot *slots, uin
 	list_init(&s->channels);
 	list_init(&s->ready);
 	list_init(&s->input_pending);
+	list_init(&s->serving);
 	list_init(&s->graveyard);
 	list_init(&s->listeners);
 	list_init(&s->listeners_ended);
@@ -482,7 +519,10 @@ void session_run(int fd, struct options *options, struct stream_slot *slots, uin
 	outq_init(&s->out, fd);
 	if (setup(s) < 0)
 		session_fail(s, "no-memory", "out of memory or descriptors");
-	while (s->state != SESSION_ENDED)
-		round_run(s);
-	finish(s);
+	guard_init(&s->guard, take_over);
+	guard_loop_is_here(&s->guard);
+	rounds_run(s);
+	/* The first thread's end would leave a process that looks dead from outside. */
+	for (;;)
+		(void)pause();
 }

@@ -4,13 +4,15 @@
  *   CHALLENGED ─good HELLO─► READY ─SIGTERM─► LEAVING
  *        └──────────┬───────────┴────────────────┴──► ENDED
  *
- * Owner:  session_run's stack frame; the process ends with it.
- * Thread: the main one. SFTP servers and name look-ups have threads that touch nothing here.
+ * Owner:  the process, which ends with it.
+ * Thread: the loop's: the main one, until it hangs in a file (guard.h). Name look-ups, and SFTP servers whose files hang, have
+ *         threads that touch nothing here.
  */
 #ifndef PROCD_SESSION_H
 #define PROCD_SESSION_H
 
 #include "core/list.h"
+#include "procd/guard.h"
 #include "procd/loop.h"
 #include "procd/options.h"
 #include "procd/outq.h"
@@ -50,6 +52,10 @@ struct session {
 	struct list buckets[CHANNEL_BUCKETS]; /* by number */
 	struct list ready;                    /* may have something to send */
 	struct list input_pending;            /* have pieces of the read at hand */
+	struct list serving;                  /* SFTP servers that have something to do */
+	uint32_t serving_turn;
+	struct channel *served; /* in the guard's step */
+	struct guard guard;
 	struct list graveyard;
 	struct channel *last_found;
 	struct list listeners, listeners_ended; /* forward.h; ended in this round */
@@ -72,10 +78,10 @@ struct session {
 };
 
 /*
- * Serves the connection and returns when it is over. Takes fd. The calling process does nothing else: it changes its user, its
+ * Serves the connection and ends the process when it is over. Takes fd. The process does nothing else: it changes its user, its
  * signals and its folder, and wipes the key.
  */
-void session_run(int fd, struct options *options, struct stream_slot *slots, uint32_t slot);
+__attribute__((noreturn)) void session_run(int fd, struct options *options, struct stream_slot *slots, uint32_t slot);
 
 /* For the channels: */
 void session_fail(struct session *s, const char *code, const char *reason);

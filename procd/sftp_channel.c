@@ -1,12 +1,13 @@
 /*
  * procd/sftp_channel.c - see sftp_channel.h.
  *
- * Input is copied once, from the stream's buffer into blocks. Output is not copied here: the server reads files straight into
- * blocks, and batches are sent from them. A block is given back when it was sent.
+ * Where the loop serves, input is used where it was read; what has to wait, and what is a thread's, is copied once, into blocks.
+ * Output is not copied here: the server reads files straight into blocks, and batches are sent from them. A block is given back
+ * when it was sent.
  */
 #include "procd/sftp_channel.h"
 
-#include "core/thread.h"
+#include "core/log.h"
 #include "procd/channel.h"
 #include "procd/session.h"
 #include "procd/sftp.h"
@@ -89,7 +90,20 @@ static void notify(struct sftp_channel *f, int notify_fd)
 	(void)!write(notify_fd, &one, sizeof(one));
 }
 
-/* --- the server's side: its thread --- */
+/* The head of the input that has bytes, or NULL. */
+static struct block *input_head(struct sftp_channel *f)
+{
+	struct block *b = f->in.head;
+
+	/* Behind an empty block there may be another one; the last is left to the loop, which fills it. */
+	while (b && b->start == b->end && b->next) {
+		block_free(f, queue_pop(&f->in));
+		b = f->in.head;
+	}
+	return b && b->start < b->end ? b : NULL;
+}
+
+/* --- the server's side: its thread, or the loop's in a step --- */
 
 static struct sftp_channel *of(void *ctx)
 {
@@ -101,21 +115,17 @@ static int notify_fd(void *ctx)
 	return ((struct channel *)ctx)->session->notify_fd;
 }
 
-static ssize_t io_peek(void *ctx, const uint8_t **ret_p)
+/* Waits for input. As sftp_io's. */
+static ssize_t peek(struct channel *c, const uint8_t **ret_p)
 {
-	struct sftp_channel *f = of(ctx);
+	struct sftp_channel *f = &c->sftp;
 	ssize_t n = 0;
 
 	pthread_mutex_lock(&f->lock);
 	for (;;) {
-		struct block *b = f->in.head;
+		const struct block *b = input_head(f);
 
-		/* Behind an empty block there may be another one; the last is left to the loop, which fills it. */
-		while (b && b->start == b->end && b->next) {
-			block_free(f, queue_pop(&f->in));
-			b = f->in.head;
-		}
-		if (b && b->start < b->end) {
+		if (b) {
 			*ret_p = b->data + b->start;
 			n = b->end - b->start;
 			break;
@@ -124,7 +134,7 @@ static ssize_t io_peek(void *ctx, const uint8_t **ret_p)
 			break;
 		/* Before it waits for more, all that it has said must be on its way. */
 		if (f->out_unannounced > 0)
-			notify(f, notify_fd(ctx));
+			notify(f, c->session->notify_fd);
 		f->out_unannounced = 0;
 		pthread_cond_wait(&f->wake, &f->lock);
 	}
@@ -134,16 +144,21 @@ static ssize_t io_peek(void *ctx, const uint8_t **ret_p)
 	return n;
 }
 
-static void io_consume(void *ctx, size_t n)
+/* n bytes of input are done with; in_block: they lie in the input's head. */
+static void consume(struct channel *c, size_t n, bool in_block)
 {
-	struct sftp_channel *f = of(ctx);
+	struct sftp_channel *f = &c->sftp;
 
+	if (n == 0)
+		return;
 	pthread_mutex_lock(&f->lock);
-	ASSERT(f->in.head && n <= f->in.head->end - f->in.head->start);
-	f->in.head->start += (uint32_t)n;
+	if (in_block) {
+		ASSERT(f->in.head && n <= f->in.head->end - f->in.head->start);
+		f->in.head->start += (uint32_t)n;
+	}
 	f->consumed += (uint32_t)n;
 	if (f->consumed >= f->consumed_notice)
-		notify(f, notify_fd(ctx));
+		notify(f, c->session->notify_fd);
 	pthread_mutex_unlock(&f->lock);
 }
 
@@ -162,6 +177,12 @@ static uint8_t *io_reserve(void *ctx, size_t n)
 	while (f->out_bytes + n > SFTP_OUTPUT_BYTES && f->out_bytes > 0 && !f->is_gone)
 		pthread_cond_wait(&f->wake, &f->lock);
 	b = f->out.tail;
+	/* All is sent: the same memory again, which is in the cache. */
+	if (b && b == f->out.head && f->out_bytes == 0) {
+		b->start = b->end = 0;
+		f->cursor = NULL;
+		f->cursor_at = 0;
+	}
 	if (!f->is_gone && (!b || b->size - b->end < n)) {
 		b = block_new(f, SFTP_BLOCK_BYTES);
 		if (b)
@@ -184,7 +205,8 @@ static int io_commit(void *ctx, size_t n)
 	f->out_ready += n;
 	rc = f->is_gone ? -EPIPE : 0;
 	/* Short answers are gathered: each wake of the loop costs more than they do. */
-	f->out_unannounced += SFTP_ANSWER_COST + (uint32_t)n;
+	if (f->is_threaded)
+		f->out_unannounced += SFTP_ANSWER_COST + (uint32_t)n;
 	if (f->out_unannounced >= SFTP_ANNOUNCE) {
 		notify(f, notify_fd(ctx));
 		f->out_unannounced = 0;
@@ -213,35 +235,63 @@ static void io_tell(void *ctx)
 	pthread_mutex_unlock(&f->lock);
 }
 
-static void *server(void *arg)
+/* Makes the server; else gives it n bytes, none at the input's end. 0, 1 when that is its end, or negative errno, its end too. */
+static int work(struct sftp_channel *f, const uint8_t *p, size_t n)
 {
-	struct channel *c = arg;
-	struct sftp_channel *f = &c->sftp;
-	const struct sftp_io io = {
-		.ctx = c,
-		.peek = io_peek,
-		.consume = io_consume,
-		.reserve = io_reserve,
-		.commit = io_commit,
-		.is_gone = io_is_gone,
-		.tell = io_tell,
-	};
-	const struct sftp_options options = {
-		.home = c->session->user.home,
-		.is_read_only = f->read_only != NULL,
-		.read_only = f->read_only,
-	};
-	int rc = sftp_serve(&io, &options);
+	int rc = 0;
 
+	if (!f->server) {
+		f->server = sftp_new(&f->io, &f->options);
+		return f->server ? 0 : -ENOMEM;
+	}
+	if (n > 0)
+		rc = sftp_take(f->server, p, n);
+	else
+		rc = sftp_is_between(f->server) ? 1 : -EPIPE;
+	if (rc != 0) {
+		sftp_free(f->server);
+		f->server = NULL;
+	}
+	return rc;
+}
+
+/* The bytes of the next step. */
+static size_t next(const struct sftp_channel *f, const uint8_t *p, size_t n)
+{
+	/* Without a server it is only made: that may take long, too. */
+	return n > 0 && f->server ? sftp_next(f->server, p, n) : 0;
+}
+
+/* The calling thread has lost the loop in a step: it is the server's from now on, and returns when that has ended. */
+static void serve_apart(struct channel *c, int rc)
+{
+	struct sftp_channel *f = &c->sftp;
+
+	while (rc == 0) {
+		const uint8_t *p = NULL;
+		ssize_t n = peek(c, &p);
+		size_t taken;
+
+		if (n < 0)
+			n = 0; /* gone */
+		taken = next(f, p, (size_t)n);
+		rc = work(f, p, taken);
+		consume(c, taken, true);
+	}
 	pthread_mutex_lock(&f->lock);
 	f->result = rc;
 	f->is_ended = true;
 	notify(f, c->session->notify_fd);
 	pthread_mutex_unlock(&f->lock);
-	return NULL;
 }
 
 /* --- the loop's side --- */
+
+static void guard_wanted(struct session *s)
+{
+	if (!guard_start(&s->guard))
+		log_event(LOG_WARN, "no_guard", LOG_STR("reason", "no thread: files that hang hold up the stream"));
+}
 
 /* What is told to who writes. False: no memory. */
 static bool read_only_set(struct sftp_channel *f, struct bytes message)
@@ -265,21 +315,45 @@ int sftp_open(struct channel *c, const struct frame *open)
 		return channel_refuse(c, "too-many-channels", "too many SFTP sessions are open");
 	if (is_read_only && !read_only_set(f, open->open.options.message))
 		return channel_refuse(c, "no-memory", "no memory for SFTP");
+	guard_wanted(c->session);
 	pthread_mutex_init(&f->lock, NULL);
 	pthread_cond_init(&f->wake, NULL);
 	f->consumed_notice = c->window / 4;
-	if (thread_start(&f->thread, SFTP_STACK_BYTES, server, c) < 0) {
-		pthread_cond_destroy(&f->wake);
-		pthread_mutex_destroy(&f->lock);
-		f->consumed_notice = 0;
-		free(f->read_only);
-		return channel_refuse(c, "no-memory", "no thread for SFTP");
-	}
-	f->has_thread = true;
+	f->io = (struct sftp_io){
+		.ctx = c,
+		.reserve = io_reserve,
+		.commit = io_commit,
+		.is_gone = io_is_gone,
+		.tell = io_tell,
+	};
+	f->options = (struct sftp_options){
+		.home = c->session->user.home,
+		.is_read_only = is_read_only,
+		.read_only = f->read_only,
+	};
+	list_init(&f->in_serving);
+	f->is_live = true;
 	c->session->sftp_count++;
 	channel_hold(c);
 	channel_opened(c);
 	return 0;
+}
+
+/* Ends what the server is here, once it has ended, and so has its channel. */
+static void bury(struct channel *c)
+{
+	struct sftp_channel *f = &c->sftp;
+	bool is_ended;
+
+	pthread_mutex_lock(&f->lock);
+	is_ended = f->is_ended;
+	pthread_mutex_unlock(&f->lock);
+	if (!f->is_live || !is_ended || c->state != CHANNEL_GONE || f->borrowed > 0 || f->is_told_borrowed)
+		return;
+	f->is_live = false;
+	list_del(&f->in_serving);
+	c->session->sftp_count--;
+	channel_unhold(c);
 }
 
 /* Room behind the input's tail for the next piece. */
@@ -302,7 +376,7 @@ static struct block *input_tail(struct channel *c, uint32_t n)
 	return b;
 }
 
-static int sftp_on_data(struct channel *c, struct bytes piece)
+static int input_copy(struct channel *c, struct bytes piece)
 {
 	struct sftp_channel *f = &c->sftp;
 	struct block *b;
@@ -318,15 +392,62 @@ static int sftp_on_data(struct channel *c, struct bytes piece)
 	return 0;
 }
 
+/* The pieces that were not served must not stay where they lie. */
+static int input_keep(struct channel *c)
+{
+	struct sftp_channel *f = &c->sftp;
+	int rc = 0;
+
+	while (f->piece_at < f->piece_count && rc == 0) {
+		const struct iovec *v = &f->pieces[f->piece_at++];
+
+		rc = input_copy(c, bytes_of(v->iov_base, v->iov_len));
+	}
+	f->piece_at = f->piece_count = 0;
+	return rc;
+}
+
+static int sftp_on_data(struct channel *c, struct bytes piece)
+{
+	struct sftp_channel *f = &c->sftp;
+	int rc;
+
+	/* Without the lock: where the loop serves it is alone with the blocks. */
+	if (!f->is_threaded && f->filled == 0 && !input_head(f) && f->piece_count < SFTP_PIECES) {
+		f->pieces[f->piece_count++] =
+			(struct iovec){.iov_base = (void *)(uintptr_t)piece.p, .iov_len = piece.n};
+		return 0;
+	}
+	rc = input_keep(c);
+	return rc < 0 ? rc : input_copy(c, piece);
+}
+
+/* Something for the server to do, on the loop. */
+static void want(struct channel *c)
+{
+	if (list_is_empty(&c->sftp.in_serving))
+		list_add_tail(&c->session->serving, &c->sftp.in_serving);
+}
+
+/* What was copied may be served. */
+static void input_publish(struct sftp_channel *f)
+{
+	pthread_mutex_lock(&f->lock);
+	if (f->in.tail)
+		f->in.tail->end += f->filled;
+	f->filled = 0;
+	pthread_cond_signal(&f->wake);
+	pthread_mutex_unlock(&f->lock);
+}
+
 static int sftp_on_input(struct channel *c)
 {
 	struct sftp_channel *f = &c->sftp;
 
-	pthread_mutex_lock(&f->lock);
-	f->in.tail->end += f->filled;
-	f->filled = 0;
-	pthread_cond_signal(&f->wake);
-	pthread_mutex_unlock(&f->lock);
+	if (f->filled > 0)
+		input_publish(f);
+	if (!f->is_threaded)
+		want(c);
 	return 0;
 }
 
@@ -335,14 +456,161 @@ static void sftp_on_eof(struct channel *c)
 	struct sftp_channel *f = &c->sftp;
 
 	pthread_mutex_lock(&f->lock);
-	if (f->in.tail) {
-		f->in.tail->end += f->filled;
-		f->filled = 0;
-	}
 	f->is_eof = true;
-	pthread_cond_signal(&f->wake);
 	pthread_mutex_unlock(&f->lock);
+	input_publish(f);
+	if (!f->is_threaded)
+		want(c);
 }
+
+/* --- serving on the loop --- */
+
+/* The input's next bytes that lie in one piece; 0: there are none. *ret_is_piece: not in a block. */
+static size_t input_peek(struct sftp_channel *f, const uint8_t **ret_p, bool *ret_is_piece)
+{
+	const struct block *b = input_head(f);
+	const struct iovec *v = &f->pieces[f->piece_at];
+
+	*ret_is_piece = !b;
+	*ret_p = NULL;
+	if (b) {
+		*ret_p = b->data + b->start;
+		return b->end - b->start;
+	}
+	if (f->piece_at == f->piece_count)
+		return 0;
+	*ret_p = v->iov_base;
+	return v->iov_len;
+}
+
+static void piece_consume(struct sftp_channel *f, size_t n)
+{
+	struct iovec *v = &f->pieces[f->piece_at];
+
+	v->iov_base = (uint8_t *)v->iov_base + n;
+	v->iov_len -= n;
+	if (v->iov_len == 0)
+		f->piece_at++;
+}
+
+/* One step. False: the thread has lost the loop, and the server has ended. */
+static bool step(struct channel *c, const uint8_t *p, size_t n, bool is_piece)
+{
+	struct session *s = c->session;
+	struct sftp_channel *f = &c->sftp;
+	uint64_t number;
+	int rc;
+
+	/* A piece is what the next loop's thread does not have to keep; a block is this thread's until it has consumed. */
+	if (is_piece && n > 0)
+		piece_consume(f, n);
+	s->served = c;
+	number = guard_enter(&s->guard);
+	rc = work(f, p, n);
+	if (!guard_leave(&s->guard, number)) {
+		consume(c, n, !is_piece);
+		serve_apart(c, rc);
+		return false;
+	}
+	if (!is_piece)
+		f->in.head->start += (uint32_t)n;
+	if (n > 0)
+		channel_consumed(c, (uint32_t)n);
+	if (rc != 0) {
+		f->result = rc;
+		f->is_ended = true;
+	}
+	return true;
+}
+
+/* What was not served waits in blocks. */
+static void keep(struct channel *c)
+{
+	struct sftp_channel *f = &c->sftp;
+
+	if (input_keep(c) < 0)
+		session_fail(c->session, "no-memory", "out of memory");
+	if (f->filled > 0)
+		input_publish(f);
+}
+
+/*
+ * Steps until there is nothing to do, or output is full, or the turn is over. Output that is not full has room for any answer. False:
+ * see step.
+ */
+static bool serve_turn(struct channel *c)
+{
+	struct sftp_channel *f = &c->sftp;
+	uint64_t until = now_ms() + SFTP_TURN_MS;
+	size_t weight = 0;
+
+	while (!f->is_ended) {
+		size_t before = f->out_bytes, n = 0;
+		const uint8_t *p = NULL;
+		bool is_piece = true;
+
+		if (!f->is_gone)
+			n = input_peek(f, &p, &is_piece);
+		if (n == 0 && f->server && !f->is_gone && !f->is_eof)
+			break;
+		f->is_full = f->out_bytes >= SFTP_LOOP_OUTPUT_BYTES && !f->is_gone;
+		if (f->is_full)
+			break;
+		if (weight >= SFTP_TURN_BYTES || (weight > 0 && now_ms() >= until)) {
+			want(c);
+			break;
+		}
+		n = next(f, p, n);
+		if (!step(c, p, n, is_piece))
+			return false;
+		weight += SFTP_ANSWER_COST + n + (f->out_bytes - before);
+	}
+	return true;
+}
+
+bool sftp_channels_serve(struct session *s)
+{
+	uint32_t turn = ++s->serving_turn;
+
+	while (!list_is_empty(&s->serving)) {
+		struct channel *c = CONTAINER_OF(s->serving.next, struct channel, sftp.in_serving);
+
+		if (c->sftp.turn == turn)
+			break;
+		c->sftp.turn = turn;
+		list_del(&c->sftp.in_serving);
+		if (!serve_turn(c))
+			return false;
+		keep(c);
+		channel_ready(c);
+		bury(c);
+	}
+	return true;
+}
+
+void sftp_channels_taken_over(struct session *s)
+{
+	struct channel *c = s->served;
+
+	pthread_mutex_lock(&c->sftp.lock);
+	c->sftp.is_threaded = true;
+	pthread_mutex_unlock(&c->sftp.lock);
+	list_del(&c->sftp.in_serving);
+	keep(c);
+	for (struct list *l = s->serving.next; l != &s->serving; l = l->next)
+		keep(CONTAINER_OF(l, struct channel, sftp.in_serving));
+	/* The step may still write from what was read last. */
+	c->sftp.old_input = s->input;
+	s->input = malloc(READ_BYTES);
+	if (!s->input)
+		session_fail(s, "no-memory", "out of memory");
+	log_event(LOG_INFO, "files_hang", LOG_U64("channel", c->number));
+	guard_wanted(s);
+	/* It may have answered before it could see that it is alone. */
+	channel_ready(c);
+}
+
+/* --- output --- */
 
 /* Both are asked by the loop often: the answer may be one notification late, never lost. */
 static bool is_finished(const struct sftp_channel *f)
@@ -431,7 +699,8 @@ static void emit_data(struct channel *c, uint32_t frames)
 static void sftp_emit(struct channel *c, uint32_t frames)
 {
 	struct sftp_channel *f = &c->sftp;
-	const uint32_t max = BATCH_BORROWED_BYTES / FRAME_DATA_MAX;
+	/* One more: answers are a few bytes longer than what was asked for. */
+	const uint32_t max = BATCH_BORROWED_BYTES / FRAME_DATA_MAX + 1;
 	struct frame exit = {.type = FRAME_EXIT};
 	bool is_over;
 
@@ -482,6 +751,9 @@ static void output_release(struct channel *c)
 	}
 	pthread_cond_signal(&f->wake);
 	pthread_mutex_unlock(&f->lock);
+	if (f->is_full && !f->is_threaded)
+		want(c);
+	bury(c);
 }
 
 static void for_each(struct session *s, void (*look)(struct channel *c))
@@ -496,7 +768,7 @@ static void for_each(struct session *s, void (*look)(struct channel *c))
 						   : CONTAINER_OF(l, struct channel, in_grave);
 
 			l = l->next;
-			if (c->kind == &sftp_kind && c->sftp.has_thread)
+			if (c->kind == &sftp_kind && c->sftp.is_live)
 				look(c);
 		}
 	}
@@ -507,18 +779,16 @@ void sftp_channels_sent(struct session *s)
 	for_each(s, output_release);
 }
 
-/* The thread said something: credit for what it took, output to send, or its end. */
+/* A thread said something: credit for what it took, output to send, or its end. */
 static void check(struct channel *c)
 {
 	struct sftp_channel *f = &c->sftp;
 	uint32_t consumed;
-	bool is_ended;
 
 	pthread_mutex_lock(&f->lock);
 	f->is_notified = false;
 	consumed = f->consumed;
 	f->consumed = 0;
-	is_ended = f->is_ended;
 	pthread_mutex_unlock(&f->lock);
 	if (consumed > 0 && c->state == CHANNEL_OPEN) {
 		channel_consumed(c, consumed);
@@ -527,12 +797,7 @@ static void check(struct channel *c)
 		pthread_mutex_unlock(&f->lock);
 	}
 	channel_ready(c);
-	if (is_ended && c->state == CHANNEL_GONE) {
-		pthread_join(f->thread, NULL);
-		f->has_thread = false;
-		c->session->sftp_count--;
-		channel_unhold(c);
-	}
+	bury(c);
 }
 
 void sftp_channels_check(struct session *s)
@@ -544,15 +809,15 @@ static void sftp_end(struct channel *c)
 {
 	struct sftp_channel *f = &c->sftp;
 
-	if (!f->has_thread)
+	if (!f->is_live)
 		return;
 	pthread_mutex_lock(&f->lock);
 	f->is_gone = true;
-	/* If it has ended already its word came before: it is looked at again. */
-	if (f->is_ended)
-		notify(f, c->session->notify_fd);
 	pthread_cond_signal(&f->wake);
 	pthread_mutex_unlock(&f->lock);
+	if (!f->is_threaded && !f->is_ended)
+		want(c);
+	bury(c);
 }
 
 static void sftp_deinit(struct channel *c)
@@ -569,6 +834,7 @@ static void sftp_deinit(struct channel *c)
 		f->spare = b->next;
 		free(b);
 	}
+	free(f->old_input);
 	free(f->read_only);
 	free(f->told);
 	pthread_cond_destroy(&f->wake);

@@ -1,18 +1,24 @@
 /*
- * procd/sftp_channel.h - channels of kind `subsystem`, names `sftp` and `sftp-read-only`: an SFTP server on a thread, memory between it and the loop.
+ * procd/sftp_channel.h - channels of kind `subsystem`, names `sftp` and `sftp-read-only`: an SFTP server.
  *
- * Owner:  embedded in its channel, which is held until the thread has ended.
+ *   on the loop ─its files hang─► on a thread ─► ended
+ *        └─────────────────────────────────────────┘
+ *
+ * The loop serves requests where they lie in what it has read, each in a step of the guard's (guard.h). The thread that such a step
+ * has held up for too long is the server's own from then on, to its end, with memory between it and the loop.
+ *
+ * Owner:  embedded in its channel, which is held until the server has ended.
  * Thread: fields say whose they are; those under the lock are shared.
  */
 #ifndef PROCD_SFTP_CHANNEL_H
 #define PROCD_SFTP_CHANNEL_H
 
+#include "core/list.h"
 #include "procd/limits.h"
+#include "procd/sftp.h"
 
 #include <pthread.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include <sys/uio.h>
 
 struct session;
 struct channel;
@@ -26,9 +32,18 @@ struct block_queue {
 };
 
 struct sftp_channel {
-	pthread_t thread;
-	char *read_only;       /* what is said to who writes; NULL: he may. Set before the thread starts */
-	bool has_thread;       /* the loop's, as all down to the lock */
+	struct sftp_io io; /* these two are not changed */
+	struct sftp_options options;
+	struct sftp *server; /* whoever serves */
+
+	struct list in_serving; /* the loop's, as all down to the lock */
+	uint32_t turn;
+	struct iovec pieces[SFTP_PIECES]; /* input that lies in the read at hand */
+	uint32_t piece_at, piece_count;
+	uint8_t *old_input;    /* the read at hand when the step hung; its thread may still use it */
+	bool is_live;          /* opened, and the server has not ended */
+	bool is_full;          /* waits for output to leave */
+	char *read_only;       /* what is said to who writes; NULL: he may */
 	char *told;            /* read_only as a line on the error stream; NULL: not said yet */
 	bool is_told_borrowed; /* it is in the batch */
 	bool is_exit_sent;
@@ -47,6 +62,7 @@ struct sftp_channel {
 	uint32_t out_unannounced; /* weight of answers that the loop was not told of */
 	uint32_t consumed;        /* input bytes to give credit for */
 	uint32_t consumed_notice; /* tell the loop from this many on */
+	bool is_threaded;         /* the loop's to set */
 	bool is_eof, is_gone, is_ended, is_notified;
 	bool is_tell_wanted; /* something was refused */
 	int result;
@@ -61,5 +77,12 @@ int sftp_open(struct channel *c, const struct frame *open);
 void sftp_channels_check(struct session *s);
 /* The batch is sent: its memory may be used again. */
 void sftp_channels_sent(struct session *s);
+/*
+ * A turn for each server that the loop serves and that has something to do. What was read is kept where it is not served: it may be
+ * overwritten. False: see session.c.
+ */
+MUST_USE bool sftp_channels_serve(struct session *s);
+/* The calling thread has taken the loop over from one that hangs in s->served. */
+void sftp_channels_taken_over(struct session *s);
 
 #endif

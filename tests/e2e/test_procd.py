@@ -18,6 +18,7 @@ import pytest
 from nacl.signing import SigningKey
 
 import procd_wire as w
+import stuck_files
 from procd_wire import Gateway, Server, make_ticket, pack, read_key, wait_for
 from regions import has_sanitizer
 from waiting import close_listener
@@ -1093,6 +1094,114 @@ def test_sftp_many(gateway):
     for s in servers:
         s.channel.wait()
         assert s.channel.exit == 0
+
+
+@pytest.fixture
+def stuck(tmp_path):
+    """Files that hang when they are told to."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a file system")
+    try:
+        one = stuck_files.StuckFiles(tmp_path / "stuck")
+    except OSError as error:
+        pytest.skip(f"no FUSE here: {error.strerror}")
+    yield one
+    one.stop()
+
+
+def write_request(handle, at, data):
+    return struct.pack(">I", at) + string(handle) + struct.pack(">Q", at) + string(data)
+
+
+@pytest.mark.parametrize("what", ["lookup", "open", "read", "write", "flush"])
+def test_files_that_hang_stop_nobody_else(server, gateway, stuck, what):
+    """A channel whose file system hangs waits alone, and goes on when that does."""
+    s, other = Sftp(gateway), Sftp(gateway)
+    stuck.content[:] = b"old"
+    handle = s.open(stuck.path, 0x1 | 0x2)
+    stuck.hold(getattr(stuck_files, what.upper()))
+    if what in ("lookup", "open"):
+        name = stuck.path.encode()
+        s.request(3, struct.pack(">I", 7) + string(name) + struct.pack(">II", 1, 0))
+    elif what == "read":
+        s.request(5, struct.pack(">I", 7) + string(handle) + struct.pack(">QI", 0, 100))
+    elif what == "write":
+        s.request(6, write_request(handle, 7, b"new"))
+    else:
+        s.request(4, struct.pack(">I", 7) + string(handle))
+    s.request(17, struct.pack(">I", 8) + string(b"."))   # behind it: STAT
+    wait_for(lambda: stuck.held_count() == 1)
+    for i in range(20):
+        assert gateway.run("echo on").out == b"on\n"
+        assert other.open(f"other{i}", 0x2 | 0x8)
+    # One that hangs later, too.
+    late = Sftp(gateway)
+    late.request(17, struct.pack(">I", 9) + string(stuck.path.encode()))
+    if what == "lookup":
+        wait_for(lambda: stuck.held_count() == 2)
+        assert gateway.run("echo on").out == b"on\n"
+    gateway.pump(0.05)
+    assert len(s.channel.out) == s.at
+    stuck.release()
+    kind, body = s.reply()
+    assert body[:4] == struct.pack(">I", 7)
+    assert kind == {"lookup": 102, "open": 102, "read": 103, "write": 101, "flush": 101}[what]
+    assert s.reply()[0] == 105
+    assert late.reply()[0] == 105
+    # It is served as before, its end too.
+    handle = s.open("after", 0x1 | 0x2 | 0x8 | 0x10)
+    s.request(6, write_request(handle, 0, b"x" * 200_000))
+    assert s.reply()[1][4:8] == bytes(4)
+    s.request(5, struct.pack(">I", 1) + string(handle) + struct.pack(">QI", 0, 200_000))
+    assert s.reply()[1][8:] == b"x" * 200_000
+    for one in (s, other, late):
+        one.channel.eof()
+        one.channel.wait()
+        assert one.channel.exit == 0
+
+
+def test_bytes_of_a_write_that_hangs(gateway, stuck):
+    """They lie where the stream was read into, which others' bytes go through meanwhile."""
+    s = Sftp(gateway)
+    data = os.urandom(1_000_000)
+    handle = s.open(stuck.path, 0x2)
+    stuck.hold(stuck_files.WRITE)
+    # In one piece on the wire: some of what stands behind the write is in the same read.
+    packets = [struct.pack(">IB", len(body) + 1, 6) + body for body in
+               (write_request(handle, at, data[at:at + 10_000]) for at in range(0, len(data), 10_000))]
+    s.channel.send(b"".join(packets[:6]))
+    wait_for(lambda: stuck.held_count() == 1)
+    assert gateway.run("cksum", stdin=b"other" * 200_000).exit == 0
+    stuck.release()
+    for packet in packets[6:]:
+        s.channel.send(packet)
+    for _ in packets:
+        assert s.reply()[1][4:8] == bytes(4)
+    assert stuck.content == data
+
+
+def test_ends_while_files_hang(server, stuck):
+    """A channel that is closed, then a stream that is lost: neither waits for the files."""
+    def hang(s, count):
+        handle = s.open(stuck.path, 0x1)
+        stuck.hold(stuck_files.READ)
+        s.request(5, struct.pack(">I", 7) + string(handle) + struct.pack(">QI", 0, 100))
+        wait_for(lambda: stuck.held_count() == count)
+        assert g.run("echo on").out == b"on\n"
+
+    with server.gateway() as g:
+        session = int(g.run("echo $PPID").out)
+        servers = [Sftp(g) for _ in range(5)]
+        for count, s in enumerate(servers, 1):
+            hang(s, count)
+        servers[0].channel.close()
+        servers[0].channel.wait()
+        assert g.run("echo on").out == b"on\n"
+        stuck.release()
+        for s in servers[1:3]:
+            assert s.reply()[0] == 101   # the file is empty
+        hang(Sftp(g), 1)
+    wait_for(lambda: not is_alive(session))
 
 
 @pytest.fixture
