@@ -104,6 +104,9 @@
 /* Buffers of a connection that rests are given back after this. */
 #define SESSION_REST_MS 5000
 
+/* What a client sends when he is asked whether he lives, and a little more: no end of his rest. */
+#define SESSION_ANSWER_MAX 256
+
 /* Live sessions end with a message and may take this long at SIGTERM. */
 #define SHUTDOWN_MS 5000
 

@@ -312,7 +312,7 @@ void session_adopt(struct worker *w, struct session *s)
 	conn_move(s->conn, &s->client.out);
 	session_move(s, SESSION_LIVE);
 	s->heard_us = ring_now_us(w->ring);
-	timer_start(w->ring, &s->timer, SESSION_REST_MS);
+	timer_start_lazily(w->ring, &s->timer, SESSION_REST_MS, SESSION_REST_MS);
 	s->is_recv_paused = false;
 	stream_recv(&s->client, true);
 	if (atomic_load(&s->server->is_stopping)) {
@@ -331,20 +331,25 @@ void session_adopt(struct worker *w, struct session *s)
 static void on_recv(struct stream *st, const uint8_t *p, size_t n)
 {
 	struct session *s = CONTAINER_OF(st, struct session, client);
+	uint64_t now_us = ring_now_us(s->ring);
+	bool is_answer =
+		s->is_trimmed && n <= SESSION_ANSWER_MAX && now_us - s->asked_us < SESSION_REST_MS * 1000ull;
 
 	if (s->phase == SESSION_CLOSING)
 		return;
 	s->bytes_from_client += n;
-	s->heard_us = ring_now_us(s->ring);
+	s->heard_us = now_us;
 	s->keepalives_out = 0;
-	if (s->is_trimmed) {
+	if (s->is_trimmed && !is_answer) {
 		s->is_trimmed = false;
-		timer_start(s->ring, &s->timer, SESSION_REST_MS);
+		timer_start_lazily(s->ring, &s->timer, SESSION_REST_MS, SESSION_REST_MS);
 	}
 	conn_input(s->conn, p, n);
 	if (s->phase == SESSION_LIVE)
 		links_settle(&s->bridge.links);
 	session_flush(s);
+	if (is_answer && s->phase == SESSION_LIVE)
+		conn_trim(s->conn); /* it rests on; the timer stands at the next keepalive */
 	/* OpenSSH, too, sets TCP_NODELAY only when it is logged in: its KEXINIT, which crosses ours, would hold up what follows. */
 	if (s->phase == SESSION_LOGIN && st->out.bytes == 0)
 		socket_acknowledge(st->fd);
@@ -435,7 +440,7 @@ static void on_rest(struct session *s)
 		next_ms = keepalive_ms > 0 ? keepalive_ms - waited_ms : 30 * 1000;
 	else if (keepalive_ms > 0 && keepalive_ms - waited_ms < next_ms)
 		next_ms = keepalive_ms - waited_ms;
-	timer_start(s->ring, &s->timer, next_ms);
+	timer_start_lazily(s->ring, &s->timer, next_ms, keepalive_ms > 0 ? keepalive_ms : SESSION_REST_MS);
 }
 
 static void on_timer(struct timer *t)

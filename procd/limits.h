@@ -90,8 +90,12 @@
 
 /* A stream without a good HELLO. */
 #define HELLO_MS 5000
-/* Silence after which PING is sent, and how many may stay unanswered. */
-#define PING_MS 30000
+/*
+ * Silence after which PING is sent, the time for each answer, and how many may stay unanswered. The gateway asks after 30 s: while both live
+ * its PING is what is heard, and procd sends none.
+ */
+#define PING_FIRST_MS 45000
+#define PING_MS 25000
 #define PING_COUNT 3
 /* Resolving a name and connecting to it. */
 #define CONNECT_MS 10000

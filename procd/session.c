@@ -294,7 +294,7 @@ static void on_notify_events(struct watch *w, uint32_t events)
 
 static uint64_t ping_ms(const struct session *s)
 {
-	return s->heard_ms + (uint64_t)PING_MS * (s->pings_out + 1);
+	return s->heard_ms + PING_FIRST_MS + (uint64_t)PING_MS * s->pings_out;
 }
 
 static int next_timeout(const struct session *s)

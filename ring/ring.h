@@ -86,6 +86,11 @@ void timer_init(struct timer *t, void (*on_fire)(struct timer *t));
  * millisecond, not in the same batch. A timer is stopped on the ring on which it was started.
  */
 void timer_start(struct ring *r, struct timer *t, uint64_t delay_ms);
+/*
+ * The same, but up to a tick later: at RING_TICK_MS, or at a part of wait_ms where that is less. So what many idle objects have to do now
+ * and then is one wake-up of the thread and one batch, instead of one each. wait_ms: how long such an object waits as a rule.
+ */
+void timer_start_lazily(struct ring *r, struct timer *t, uint64_t delay_ms, uint64_t wait_ms);
 /* Harmless when it is not started. */
 void timer_stop(struct ring *r, struct timer *t);
 bool timer_is_started(const struct timer *t);

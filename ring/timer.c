@@ -12,7 +12,7 @@ void timer_init(struct timer *t, void (*on_fire)(struct timer *t))
 	list_init(&t->node);
 }
 
-void timer_start(struct ring *r, struct timer *t, uint64_t delay_ms)
+static void start_at(struct ring *r, struct timer *t, uint64_t delay_ms, uint64_t tick_ms)
 {
 	struct wheel *w = &r->wheel;
 
@@ -27,7 +27,20 @@ void timer_start(struct ring *r, struct timer *t, uint64_t delay_ms)
 	t->at_ms = (r->now_us + 999) / 1000 + delay_ms;
 	if (t->at_ms <= w->now_ms)
 		t->at_ms = w->now_ms + 1;
+	t->at_ms = (t->at_ms + tick_ms - 1) / tick_ms * tick_ms;
 	wheel_add(w, t);
+}
+
+void timer_start(struct ring *r, struct timer *t, uint64_t delay_ms)
+{
+	start_at(r, t, delay_ms, 1);
+}
+
+void timer_start_lazily(struct ring *r, struct timer *t, uint64_t delay_ms, uint64_t wait_ms)
+{
+	uint64_t tick_ms = wait_ms / RING_TICKS_A_WAIT;
+
+	start_at(r, t, delay_ms, tick_ms < 1 ? 1 : tick_ms < RING_TICK_MS ? tick_ms : RING_TICK_MS);
 }
 
 void timer_stop(struct ring *r, struct timer *t)

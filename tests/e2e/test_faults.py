@@ -1045,6 +1045,16 @@ def test_ping(bare):
     gateway.close()
 
 
+def test_procd_asks_later_than_a_gateway(bare):
+    """After 45 s, so that beside one that asks each 30 s it never does."""
+    gateway = greeted(bare)
+    begin = time.monotonic()
+    frame = gateway.receive(60)
+    assert frame[:2] == [PING, 0], frame
+    assert 40 < time.monotonic() - begin < 55
+    gateway.close()
+
+
 @pytest.mark.parametrize("kind, options, codes", [
     ("nonsense", {}, ["unknown-kind"]),
     ("subsystem", {"name": "nonsense"}, ["unknown-subsystem"]),

@@ -48,6 +48,7 @@ void test_paused_while_live(void **state);
 /* scenarios_odd_ends.c */
 void test_procd_outlives_the_client(void **state);
 void test_keepalive_is_not_sent(void **state);
+void test_rest_outlasts_answers(void **state);
 void test_answer_to_login_is_not_taken(void **state);
 void test_client_gives_a_channel_up(void **state);
 void test_procd_ends_while_the_client_is_not_read(void **state);

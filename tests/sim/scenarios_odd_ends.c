@@ -85,6 +85,45 @@ static void keepalive_is_not_sent(void)
 }
 SCENARIO(keepalive_is_not_sent, 20)
 
+static bool is_trimmed(void *ctx)
+{
+	return gateway_session() && gateway_session()->is_trimmed;
+}
+
+static bool is_asked(void *ctx)
+{
+	struct sim_client *c = ctx;
+
+	CHECK(gateway_session()->is_trimmed); /* through all answers */
+	return c->keepalives_seen == 5;
+}
+
+/* The answer to a keepalive does not end a session's rest: no buffers that a timer has to take back. What else it sends does. */
+static void rest_outlasts_answers(void)
+{
+	struct client_options o = gateway_client_options();
+	struct client_chan_plan hold = {.command = "hold", .window_bytes = 64 * 1024, .keeps_input_open = true};
+	struct client_chan *ch;
+	struct sim_client *c;
+
+	gateway_never_rekeys();
+	gw.config.session.keepalive_s = sim_between(10, 60);
+	c = gateway_client(&o);
+	ch = client_open(c, &hold);
+	CHECK(sim_run(is_trimmed, NULL, sim.now_us + 120 * SECOND));
+	CHECK(sim_run(is_asked, c, sim.now_us + 6ull * gw.config.session.keepalive_s * SECOND));
+	/* The answer has arrived, and is long ago. */
+	(void)sim_run(never, c, sim.now_us + SESSION_REST_MS * 1000ull + SECOND);
+	CHECK(is_trimmed(NULL));
+	client_window_change(c, ch, 100);
+	(void)sim_run(never, c, sim.now_us + 2 * SECOND);
+	CHECK(!is_trimmed(NULL));
+	CHECK(sim_run(is_trimmed, NULL, sim.now_us + 2 * SESSION_REST_MS * 1000ull));
+	client_disconnect(c);
+	client_free(c);
+}
+SCENARIO(rest_outlasts_answers, 20)
+
 static void encrypts_nothing(struct ssh_cipher_struct *cipher, void *in, void *out, size_t n, uint8_t *tag,
 			     uint64_t seq)
 {

@@ -609,6 +609,7 @@ int main(void)
 		cmocka_unit_test(test_paused_while_live),
 		cmocka_unit_test(test_procd_outlives_the_client),
 		cmocka_unit_test(test_keepalive_is_not_sent),
+		cmocka_unit_test(test_rest_outlasts_answers),
 		cmocka_unit_test(test_answer_to_login_is_not_taken),
 		cmocka_unit_test(test_client_gives_a_channel_up),
 		cmocka_unit_test(test_procd_ends_while_the_client_is_not_read),

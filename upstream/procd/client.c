@@ -51,7 +51,7 @@ static void on_deadline(struct timer *t)
 		return;
 	}
 	if (silent_ms < p->ping_ms) {
-		timer_start(p->stream.ring, t, p->ping_ms - silent_ms);
+		timer_start_lazily(p->stream.ring, t, p->ping_ms - silent_ms, p->ping_ms);
 		return;
 	}
 	if (p->pings_out >= p->ping_count) {
@@ -64,7 +64,7 @@ static void on_deadline(struct timer *t)
 		client_end(p, PROCD_LOST, "out of memory");
 		return;
 	}
-	timer_start(p->stream.ring, t, p->ping_ms);
+	timer_start_lazily(p->stream.ring, t, p->ping_ms, p->ping_ms);
 }
 
 void procd_client_init(struct procd_client *p, const struct procd_client_events *events)
@@ -184,7 +184,7 @@ static int on_welcome(struct procd_client *p, const struct frame *f)
 	}
 	client_move(p, PROCD_READY);
 	p->heard_us = ring_now_us(p->stream.ring);
-	timer_start(p->stream.ring, &p->deadline, p->ping_ms);
+	timer_start_lazily(p->stream.ring, &p->deadline, p->ping_ms, p->ping_ms);
 	p->events->on_ready(p);
 	return 0;
 }

@@ -3,6 +3,8 @@
  */
 #include "fixture.h"
 
+#include "ring/limits.h"
+
 #include <time.h>
 
 static struct loop loop;
@@ -140,6 +142,38 @@ static void test_far_delays_do_not_fire(void **state)
 	timer_stop(loop.ring, &timers[1]);
 }
 
+/* Those due within the same tick, an eighth of a second here, are one batch; none is early, or late by more than it. */
+static void test_lazy_ones_fire_together(void **state)
+{
+	static const uint64_t delays[] = {130, 140, 170, 200, 240};
+	uint64_t begin_us = clock_us(), apart_us, enters;
+	int batches = 1;
+
+	timers[4].on_fire = note_and_stop_ring;
+	for (int i = 0; i < 5; i++)
+		timer_start_lazily(loop.ring, &timers[i], delays[i], 125 * RING_TICKS_A_WAIT);
+	loop_run(&loop);
+	assert_int_equal(order_count, 5);
+	for (int i = 0; i < 5; i++) {
+		assert_true(fired_us[i] - begin_us >= delays[i] * 1000);
+		assert_true(timers[i].at_ms % 125 == 0);
+		assert_true(timers[i].at_ms <= (begin_us + 5000) / 1000 + delays[i] + 125);
+		apart_us = i > 0 ? (timers[i].at_ms - timers[i - 1].at_ms) * 1000 : 0;
+		batches += apart_us > 0;
+	}
+	assert_true(batches <= 2);
+	enters = ring_stats(loop.ring)->enters;
+	assert_true(enters <= 2 + 8);
+	/* Short waits are not rounded to more than a part of them. */
+	timer_start_lazily(loop.ring, &timers[0], 5, 10);
+	timer_start(loop.ring, &timers[1], 5);
+	assert_int_equal(timers[0].at_ms, timers[1].at_ms);
+	timer_start_lazily(loop.ring, &timers[0], 5, 1000ULL * 3600);
+	assert_true(timers[0].at_ms % RING_TICK_MS == 0 && timers[0].at_ms < timers[1].at_ms + RING_TICK_MS);
+	timer_stop(loop.ring, &timers[0]);
+	timer_stop(loop.ring, &timers[1]);
+}
+
 static void test_zeroed_timer_is_stopped(void **state)
 {
 	struct timer t = {0};
@@ -228,6 +262,7 @@ int main(void)
 		T(test_stop_and_move_in_callback),
 		T(test_zero_delay_yields),
 		T(test_far_delays_do_not_fire),
+		T(test_lazy_ones_fire_together),
 		T(test_zeroed_timer_is_stopped),
 		T(test_deferred_runs_once_in_the_batch),
 		T(test_endless_deferred_lets_the_loop_go_on),
