@@ -11,6 +11,8 @@ import subprocess
 import threading
 import time
 
+import asyncssh
+import asyncssh.encryption
 import paramiko
 import pytest
 
@@ -257,3 +259,27 @@ def test_key_exchange_that_is_not_answered(new_region):
 @pytest.mark.gateway
 def test_by_the_gateways_clock(new_region):
     check_by_time(new_region("--set", "session.rekey_s=1", sandboxes=1))
+
+
+def test_padding_is_random(region, monkeypatch):
+    """RFC 4253 section 6. Each packet's own, over many refills of what is kept in store."""
+    paddings = []
+    decrypt = asyncssh.encryption.GCMEncryption.decrypt_packet
+
+    def decrypt_and_look(*arguments):
+        packet = decrypt(*arguments)
+        paddings.append(packet[-packet[0]:])
+        return packet
+
+    monkeypatch.setattr(asyncssh.encryption.GCMEncryption, "decrypt_packet", decrypt_and_look)
+
+    async def read_much():
+        async with connect(region, encryption_algs=["aes128-gcm@openssh.com"]) as connection:
+            done = await connection.run("head -c 8388608 /dev/zero", encoding=None, check=True)
+            assert len(done.stdout) == 8388608
+
+    finish(read_much(), 60)
+    assert len(paddings) > 256
+    assert min(map(len, paddings)) >= 4
+    # Four random bytes are the same twice now and then; what repeats itself is the same often.
+    assert len(set(paddings)) > len(paddings) - 4
