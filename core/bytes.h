@@ -45,4 +45,21 @@ static inline bool bytes_copy_str(struct bytes b, char *ret_str, size_t size)
 	return true;
 }
 
+/*
+ * memcpy for more bytes than a few, in pieces. For larger ones glibc has `rep movsb` where the processor says that it is fast; on AMD's
+ * Zen 3 and 4 it is not (2.8 GB/s instead of 15 to 50) where the target's place in its page is up to 63 bytes behind the
+ * source's, which for bytes behind a short head it is for as long as both buffers live.
+ */
+#define BYTES_COPY_PIECE 2048
+
+static inline void bytes_copy(void *to, const void *from, size_t n)
+{
+	uint8_t *t = to;
+	const uint8_t *f = from;
+
+	for (; n > BYTES_COPY_PIECE; n -= BYTES_COPY_PIECE, t += BYTES_COPY_PIECE, f += BYTES_COPY_PIECE)
+		memcpy(t, f, BYTES_COPY_PIECE);
+	memcpy(t, f, n);
+}
+
 #endif

@@ -128,7 +128,7 @@ int chain_append(struct chain *c, const void *p, size_t n)
 		}
 		if (room > left)
 			room = left;
-		memcpy(k->data + k->end, from, room);
+		bytes_copy(k->data + k->end, from, room);
 		k->end += (uint32_t)room;
 		from += room;
 		left -= room;

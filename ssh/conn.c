@@ -254,7 +254,7 @@ static int partial_append(struct conn *c, const uint8_t *p, size_t n)
 		c->partial = grown;
 		c->partial_size = size;
 	}
-	memcpy(c->partial + c->partial_bytes, p, n);
+	bytes_copy(c->partial + c->partial_bytes, p, n);
 	chunk_pool_count_copy(libssh_socket_out(c->session->socket)->pool, n);
 	c->partial_bytes = want;
 	return 0;

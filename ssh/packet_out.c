@@ -96,7 +96,7 @@ int packet_out_append(struct chan *ch, bool is_error, const uint8_t *p, size_t n
 	take = o->payload_max - o->payload_bytes;
 	if (take > n)
 		take = (uint32_t)n;
-	memcpy(o->at + o->head_bytes + o->payload_bytes, p, take);
+	bytes_copy(o->at + o->head_bytes + o->payload_bytes, p, take);
 	o->payload_bytes += take;
 	chunk_pool_count_copy(libssh_socket_out(c->session->socket)->pool, take);
 	if (o->payload_bytes == o->payload_max)
