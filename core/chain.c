@@ -156,6 +156,8 @@ void chain_commit(struct chain *c, size_t n)
 	c->is_reserved = false;
 	c->tail->end += (uint32_t)n;
 	c->bytes += n;
+	if (c->bytes == 0)
+		chain_consume(c, 0); /* a chunk that was begun for nothing */
 }
 
 int chain_iov(const struct chain *c, struct iovec *iov, int max)

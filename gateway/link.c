@@ -89,6 +89,8 @@ void link_free(struct link *l)
 		jump_drop(l);
 	if (ls->last == l)
 		ls->last = NULL;
+	if (ls->up_last == l)
+		ls->up_last = NULL;
 	timer_stop(ls->session->ring, &l->deadline);
 	ls->count--;
 	ls->down_total -= l->down_credit;

@@ -77,7 +77,8 @@ struct links {
 	struct session *session;
 	struct procd_client *procd; /* the stream that they share */
 	struct list list;
-	struct link *last; /* the link of the last DATA: most come in runs */
+	struct link *last;    /* the link of the last DATA: most come in runs */
+	struct link *up_last; /* the same of the client's data */
 	uint32_t count, next_number;
 	uint32_t up_total;        /* sum of up_granted */
 	uint32_t down_total;      /* sum of down_credit */
@@ -120,6 +121,9 @@ void links_rest(struct links *ls);
 enum chan_answer link_on_chan_open(struct links *ls, struct chan *ch, const struct chan_open *o);
 enum chan_answer link_on_chan_request(struct chan *ch, const struct chan_request *r);
 void link_on_chan_data(struct chan *ch, struct bytes data);
+uint8_t *links_on_room(struct links *ls, size_t n);
+bool link_on_room_data(struct chan *ch, struct bytes data);
+void links_on_room_back(struct links *ls);
 void link_on_chan_eof(struct chan *ch);
 void link_on_chan_close(struct chan *ch);
 void link_on_chan_gone(struct chan *ch);

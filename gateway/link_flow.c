@@ -52,12 +52,50 @@ void link_push_up(struct link *l)
 	}
 }
 
+/* May n bytes of the client's go into procd's chain as they come? */
+static bool can_place(const struct link *l, size_t n)
+{
+	return l->state == LINK_LIVE && !l->jump && !l->is_up_discarded && l->up.bytes == 0 && l->up_credit >= n;
+}
+
+uint8_t *links_on_room(struct links *ls, size_t n)
+{
+	uint8_t *p;
+
+	_Static_assert(CONN_ROOM_HEAD <= FRAME_DATA_HEADER_WIDE, "a packet's head goes where the frame's head will");
+	/* Whose data it is nobody knows yet: most likely his whose was the last. */
+	if (!ls->up_last || !can_place(ls->up_last, n))
+		return NULL;
+	p = procd_client_reserve_data(ls->procd, n);
+	return p ? p - CONN_ROOM_HEAD : NULL;
+}
+
+bool link_on_room_data(struct chan *ch, struct bytes data)
+{
+	struct link *l = chan_owner(ch);
+
+	if (!can_place(l, data.n))
+		return false;
+	link_window_on_data(l, data.n);
+	procd_client_commit_data(l->links->procd, l->number, (uint32_t)data.n);
+	l->links->up_last = l;
+	l->up_credit -= (uint32_t)data.n;
+	l->up_return += (uint32_t)data.n;
+	return true;
+}
+
+void links_on_room_back(struct links *ls)
+{
+	procd_client_commit_data(ls->procd, 0, 0);
+}
+
 void link_on_chan_data(struct chan *ch, struct bytes data)
 {
 	struct link *l = chan_owner(ch);
 	struct links *ls = l->links;
 	size_t now = 0;
 
+	ls->up_last = l;
 	link_window_on_data(l, data.n);
 	if (l->state == LINK_DONE || l->is_up_discarded) {
 		l->up_return += (uint32_t)data.n;

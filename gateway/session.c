@@ -500,6 +500,20 @@ static enum chan_answer on_listen(struct conn *c, const struct conn_listen *l)
 	return forwards_on_listen(&s->bridge.links, l);
 }
 
+static uint8_t *on_room(struct conn *c, size_t n)
+{
+	struct session *s = conn_owner(c);
+
+	return s->phase == SESSION_LIVE ? links_on_room(&s->bridge.links, n) : NULL;
+}
+
+static void on_room_back(struct conn *c)
+{
+	struct session *s = conn_owner(c);
+
+	links_on_room_back(&s->bridge.links);
+}
+
 static void on_chan_window(struct chan *ch)
 {
 	struct session *s = conn_owner(chan_conn(ch));
@@ -536,6 +550,9 @@ static const struct conn_events conn_events = {
 	.on_listen = on_listen,
 	.on_chan_request = link_on_chan_request,
 	.on_chan_data = link_on_chan_data,
+	.on_room = on_room,
+	.on_room_data = link_on_room_data,
+	.on_room_back = on_room_back,
 	.on_chan_eof = link_on_chan_eof,
 	.on_chan_close = link_on_chan_close,
 	.on_chan_window = on_chan_window,

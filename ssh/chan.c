@@ -249,6 +249,28 @@ static void on_data(struct chan *ch, uint8_t type, struct wire *w)
 		c->events->on_chan_data(ch, data);
 }
 
+bool chan_take_in_room(struct conn *c, struct wire *w)
+{
+	struct chan *ch = NULL;
+	struct bytes data;
+	uint32_t number;
+
+	/* Whatever is wrong with it is found out and said where packets usually go. */
+	if (wire_u8(w) != SSH2_MSG_CHANNEL_DATA)
+		return false;
+	number = wire_u32(w);
+	if (number < c->chan_slots)
+		ch = c->chans[number];
+	data = wire_string(w);
+	if (!ch || ch->state != CHAN_LIVE || w->is_bad || data.n == 0 || data.n > CHAN_PACKET_MAX ||
+	    data.n > ch->window || ch->in != HALF_OPEN || ch->out == HALF_CLOSED)
+		return false;
+	if (!c->events->on_room_data(ch, data))
+		return false;
+	ch->window -= (uint32_t)data.n;
+	return true;
+}
+
 static void on_window_adjust(struct chan *ch, struct wire *w)
 {
 	uint32_t n = wire_u32(w);

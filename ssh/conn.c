@@ -57,6 +57,54 @@ static ssh_packet_callback our_callbacks[TYPE_COUNT] = {
 	[SSH2_MSG_CHANNEL_FAILURE - FIRST_TYPE] = on_packet,
 };
 
+/* --- decrypting large packets where their data is sent on from --- */
+
+static uint8_t *place(void *user, size_t n)
+{
+	struct conn *c = user;
+	uint8_t *p;
+
+	if (n < CHAN_PLACE_MIN || n > CONN_ROOM_HEAD + CHAN_PACKET_MAX + UINT8_MAX || !c->auth.is_done ||
+	    c->has_ended || !c->events->on_room)
+		return NULL;
+	p = c->events->on_room(c, n);
+	c->has_room = p != NULL;
+	return p;
+}
+
+static void give_room_back(struct conn *c)
+{
+	if (!c->has_room)
+		return;
+	c->has_room = false;
+	c->events->on_room_back(c);
+}
+
+static ssize_t take(void *user, const uint8_t *p, size_t n)
+{
+	struct conn *c = user;
+	size_t padding = p[0];
+	uint8_t *copy;
+
+	ASSERT(c->has_room);
+	if (padding < n) {
+		struct wire w = {.p = p + 1, .n = n - 1 - padding};
+
+		if (chan_take_in_room(c, &w)) {
+			c->has_room = false;
+			return (ssize_t)(n - 1 - padding);
+		}
+	}
+	/* Out of the room before anybody who is told of it may queue something there. */
+	copy = ssh_buffer_allocate(c->session->in_buffer, (uint32_t)n);
+	if (copy)
+		bytes_copy(copy, p, n);
+	give_room_back(c);
+	return copy ? 0 : -1;
+}
+
+static const struct libssh_placing placing = {.place = place, .take = take};
+
 /* What ssh_bind_accept_fd would copy from an ssh_bind; the host keys are shared instead of duplicated a session. */
 static int session_options(struct conn *c)
 {
@@ -117,6 +165,7 @@ struct conn *conn_new(const struct conn_server *server, const struct conn_events
 	};
 	ssh_packet_set_callbacks(c->session, &c->callbacks);
 	libssh_socket_attach(c->session->socket, out);
+	libssh_socket_set_placing(c->session->socket, &placing, c);
 	/*
 	 * Queues the version line and sets the callbacks up; it would then wait for packets, finds no poll handle (libssh_socket.c)
 	 * and returns. From there on input drives the state.
@@ -227,6 +276,7 @@ static size_t feed(struct conn *c, const uint8_t *p, size_t n)
 
 		packet_out_seal(c); /* libssh may send by itself: a key exchange, say */
 		took = libssh_socket_feed(c->session->socket, p + used, n - used);
+		give_room_back(c); /* it could not be decrypted */
 
 		conn_look(c);
 		if (took == 0)

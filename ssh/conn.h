@@ -136,6 +136,9 @@ enum chan_open_failure {
 
 enum chan_answer { CHAN_NO, CHAN_YES, CHAN_LATER };
 
+/* What stands before the data in a packet: the padding's length, type, channel, and the data's length. */
+#define CONN_ROOM_HEAD (1 + 1 + 4 + 4)
+
 struct conn_events {
 	/* The client's first request to log in has come and is not answered: words for him go now (conn_banner). */
 	void (*on_auth_begin)(struct conn *c);
@@ -158,6 +161,15 @@ struct conn_events {
 	enum chan_answer (*on_chan_request)(struct chan *ch, const struct chan_request *r);
 	/* The client's bytes; they count against the window until chan_grant. */
 	void (*on_chan_data)(struct chan *ch, struct bytes data);
+	/*
+	 * A large packet has come, most likely a channel's data, and has not been decrypted. Room for n bytes, which end up there with the data from the
+	 * CONN_ROOM_HEAD-th on; NULL: there is none, the data comes by on_chan_data. May be NULL itself. One of the next two follows at once.
+	 */
+	uint8_t *(*on_room)(struct conn *c, size_t n);
+	/* They are this channel's data, in that room; true: it is taken there, as by on_chan_data. False: it comes by on_chan_data, elsewhere. */
+	bool (*on_room_data)(struct chan *ch, struct bytes data);
+	/* The room was for nothing. */
+	void (*on_room_back)(struct conn *c);
 	void (*on_chan_eof)(struct chan *ch);
 	/* The client closed the channel. Answer by chan_close once what must be sent was sent. */
 	void (*on_chan_close)(struct chan *ch);

@@ -106,6 +106,7 @@ struct conn {
 	struct chan **chans;
 	uint32_t chan_slots, chan_count;
 	bool is_paused, has_ended, is_feeding, was_rekeying, no_more_sessions;
+	bool has_room;        /* on_room gave some, for the packet at hand */
 	uint32_t proof_count; /* requests to prove host keys */
 	size_t rekey_held;    /* about what libssh holds back since a key exchange began */
 	/* Input that is not yet a whole packet, or held while paused. */
@@ -138,6 +139,8 @@ void auth_deinit(struct auth *a);
 int auth_on_packet(struct conn *c, uint8_t type, struct wire *w);
 int chan_on_packet(struct conn *c, uint8_t type, struct wire *w);
 void chan_free_all(struct conn *c);
+/* A packet stands in the room that on_room gave. True: it was a channel's data, which its owner has taken there. */
+bool chan_take_in_room(struct conn *c, struct wire *w);
 /* In the lowest free slot; NULL when there are too many or no memory. */
 struct chan *chan_new(struct conn *c);
 void chan_free(struct chan *ch);

@@ -15,6 +15,8 @@ struct ssh_socket_struct {
 	struct chain *out;
 	ssh_socket_callbacks callbacks;
 	bool is_open;
+	const struct libssh_placing *placing; /* NULL: nobody wants it */
+	void *placing_user;
 };
 
 int ssh_socket_init(void)
@@ -58,6 +60,26 @@ size_t libssh_socket_feed(ssh_socket s, const uint8_t *p, size_t n)
 	if (!s->is_open || !s->callbacks || !s->callbacks->data)
 		return 0;
 	return s->callbacks->data(p, n, s->callbacks->userdata);
+}
+
+void libssh_socket_set_placing(ssh_socket s, const struct libssh_placing *placing, void *user)
+{
+	s->placing = placing;
+	s->placing_user = user;
+}
+
+/* Called by packet.c, which declares them. */
+uint8_t *libssh_socket_place(ssh_socket s, size_t n);
+ssize_t libssh_socket_take(ssh_socket s, const uint8_t *p, size_t n);
+
+uint8_t *libssh_socket_place(ssh_socket s, size_t n)
+{
+	return s->placing ? s->placing->place(s->placing_user, n) : NULL;
+}
+
+ssize_t libssh_socket_take(ssh_socket s, const uint8_t *p, size_t n)
+{
+	return s->placing->take(s->placing_user, p, n);
 }
 
 void ssh_socket_set_callbacks(ssh_socket s, ssh_socket_callbacks callbacks)

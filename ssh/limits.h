@@ -7,6 +7,9 @@
 /* Payload of one CHANNEL_DATA that we take: the smallest maximum that RFC 4253 section 6.1 asks of everybody. */
 #define CHAN_PACKET_MAX (32 * 1024)
 
+/* A packet with less in it is decrypted into libssh's buffer: to copy it costs less than to look where it might go. */
+#define CHAN_PLACE_MIN 2048
+
 /* Open channels a connection may have at most, whatever the setting. procd allows as many. */
 #define CHAN_COUNT_MAX 256
 

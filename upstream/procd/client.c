@@ -139,6 +139,26 @@ int procd_client_send_data(struct procd_client *p, uint32_t channel, struct byte
 	return 0;
 }
 
+uint8_t *procd_client_reserve_data(struct procd_client *p, size_t size)
+{
+	if (p->state != PROCD_READY || p->is_closing)
+		return NULL;
+	ASSERT(!p->reserved);
+	p->reserved = chain_reserve(&p->stream.out, FRAME_DATA_HEADER_WIDE + size);
+	return p->reserved ? p->reserved + FRAME_DATA_HEADER_WIDE : NULL;
+}
+
+void procd_client_commit_data(struct procd_client *p, uint32_t channel, uint32_t n)
+{
+	ASSERT(p->reserved);
+	if (n > 0)
+		frame_encode_data_head_wide(channel, 0, n, p->reserved);
+	chain_commit(&p->stream.out, n > 0 ? FRAME_DATA_HEADER_WIDE + n : 0);
+	p->reserved = NULL;
+	if (n > 0)
+		stream_send(&p->stream);
+}
+
 size_t procd_client_unsent(const struct procd_client *p)
 {
 	return p->state == PROCD_IDLE || p->state == PROCD_CLOSED ? 0 : p->stream.out.bytes;

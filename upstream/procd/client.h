@@ -79,6 +79,7 @@ struct procd_client {
 	uint32_t ping_ms, ping_count, pings_out;
 	uint32_t tcp_user_timeout_ms;
 	uint64_t heard_us;
+	uint8_t *reserved; /* for a DATA frame, its head included; NULL: nothing is */
 };
 
 /* Once, before anything else; state is IDLE. */
@@ -90,6 +91,13 @@ void procd_client_start(struct procd_client *p, struct ring *r, const struct pro
 MUST_USE int procd_client_send(struct procd_client *p, const struct frame *f);
 /* Queues payload as DATA frames on a channel. */
 MUST_USE int procd_client_send_data(struct procd_client *p, uint32_t channel, struct bytes payload);
+/*
+ * The same with a payload that is written where it is sent from: room for up to `size` bytes of it, before which FRAME_DATA_HEADER_WIDE
+ * bytes may be written, too; NULL: not now. Until procd_client_commit_data, which says how many bytes they are (0: it was for
+ * nothing), nothing else is queued.
+ */
+MUST_USE uint8_t *procd_client_reserve_data(struct procd_client *p, size_t size);
+void procd_client_commit_data(struct procd_client *p, uint32_t channel, uint32_t n);
 size_t procd_client_unsent(const struct procd_client *p);
 
 /* Ends at once; on_closed follows (on_end does not). Harmless when closing; not allowed when IDLE. */

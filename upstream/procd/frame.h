@@ -147,6 +147,13 @@ MUST_USE ssize_t frame_encode(const struct frame *f, uint8_t *out, size_t size);
 size_t frame_encode_data_head(uint32_t channel, uint32_t stream, uint32_t payload_bytes,
 			      uint8_t out[FRAME_DATA_HEADER_MAX]);
 
+/*
+ * The same in a fixed number of bytes, for who must know where the payload will stand before he knows its channel.
+ */
+#define FRAME_DATA_HEADER_WIDE 11
+void frame_encode_data_head_wide(uint32_t channel, uint32_t stream, uint32_t payload_bytes,
+				 uint8_t out[FRAME_DATA_HEADER_WIDE]);
+
 struct frame_sink {
 	/* A whole frame, never DATA. 0 to go on, negative errno to stop: frame_reader_feed returns it. */
 	int (*on_frame)(void *ctx, const struct frame *f);

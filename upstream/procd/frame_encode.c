@@ -286,3 +286,19 @@ size_t frame_encode_data_head(uint32_t channel, uint32_t stream, uint32_t payloa
 	out[n++] = (uint8_t)payload_bytes;
 	return n;
 }
+
+void frame_encode_data_head_wide(uint32_t channel, uint32_t stream, uint32_t payload_bytes,
+				 uint8_t out[FRAME_DATA_HEADER_WIDE])
+{
+	ASSERT(payload_bytes > 0 && payload_bytes <= FRAME_DATA_MAX);
+	ASSERT(stream < 0x80);
+	out[0] = 0x94; /* array of four */
+	out[1] = FRAME_DATA;
+	out[2] = 0xce; /* uint 32, whatever the number needs */
+	for (int i = 0; i < 4; i++)
+		out[3 + i] = (uint8_t)(channel >> (24 - 8 * i));
+	out[7] = (uint8_t)stream;
+	out[8] = 0xc5; /* bin 16 */
+	out[9] = (uint8_t)(payload_bytes >> 8);
+	out[10] = (uint8_t)payload_bytes;
+}

@@ -217,6 +217,7 @@ static void test_reserved_and_left_empty(void **state)
 
 	assert_non_null(chain_reserve(&f->chain, 10));
 	chain_commit(&f->chain, 0);
+	assert_int_equal(f->pool.used_count, 0); /* an empty chain holds no memory */
 	check_content(f);
 	append(f, DATA_BYTES + 1);
 	check_content(f);

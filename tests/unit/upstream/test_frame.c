@@ -197,7 +197,13 @@ static size_t put(uint8_t *out, size_t at, size_t size, const struct frame *f)
 
 static size_t put_data(uint8_t *out, size_t at, uint32_t channel, uint32_t stream, uint32_t n)
 {
-	at += frame_encode_data_head(channel, stream, n, out + at);
+	/* Both heads are read alike: the narrow one, and that of a fixed width. */
+	if (n % 2 == 0) {
+		frame_encode_data_head_wide(channel, stream, n, out + at);
+		at += FRAME_DATA_HEADER_WIDE;
+	} else {
+		at += frame_encode_data_head(channel, stream, n, out + at);
+	}
 	for (uint32_t i = 0; i < n; i++)
 		out[at + i] = (uint8_t)(i * 7 + channel);
 	return at + n;
