@@ -1180,6 +1180,26 @@ def test_bytes_of_a_write_that_hangs(gateway, stuck):
     assert stuck.content == data
 
 
+def test_a_copy_inside_stops_nobody_else(gateway):
+    """It waits for nothing, it only takes long."""
+    if not os.path.isdir("/dev/shm"):
+        pytest.skip("no memory file system: on a disk a copy waits")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        big = os.path.join(folder, "big")
+        with open(big, "wb") as f:
+            f.truncate(1 << 30)
+        s = Sftp(gateway)
+        handles = s.open(big, 0x1), s.open(os.path.join(folder, "copy"), 0x2 | 0x8 | 0x10)
+        s.request(200, struct.pack(">I", 1) + string(b"copy-data") + string(handles[0]) + struct.pack(">QQ", 0, 0) +
+                  string(handles[1]) + struct.pack(">Q", 0))
+        assert gateway.run("echo on").out == b"on\n"
+        is_copied = len(s.channel.out) > s.at
+        s.channel.close()
+        s.channel.wait()
+        assert gateway.run("echo on").out == b"on\n"
+    assert not is_copied
+
+
 def test_ends_while_files_hang(server, stuck):
     """A channel that is closed, then a stream that is lost: neither waits for the files."""
     def hang(s, count):
