@@ -8,7 +8,8 @@
  *   one step, waiting for GUARD_WAIT_TICKS, or on the processor for GUARD_RUN_TICKS: the guard is the loop's thread from now on,
  *   with a new guard behind it. guard_leave tells the other that it is not any more: it goes on with what it had begun alone.
  *
- * So others on the connection wait for a file at most (GUARD_WAIT_TICKS + 1) * GUARD_TICK_MS. No clock is read and no system call
+ * So others on the connection wait for a file at most (GUARD_WAIT_TICKS + 1) * GUARD_TICK_MS, with GUARD_RUN_TICKS where it is the
+ * processor that takes so long. Threads are bounded by SFTP_CHANNELS_MAX: each that hangs is one channel's. No clock is read and no system call
  * made for a step that ends in time; 100 ms after the last one the guard sleeps.
  *
  * Owner:  embedded in the session.
