@@ -9,8 +9,8 @@
  *   with a new guard behind it. guard_leave tells the other that it is not any more: it goes on with what it had begun alone.
  *
  * So others on the connection wait for a file at most (GUARD_WAIT_TICKS + 1) * GUARD_TICK_MS, with GUARD_RUN_TICKS where it is the
- * processor that takes so long. Threads are bounded by SFTP_CHANNELS_MAX: each that hangs is one channel's. No clock is read and no system call
- * made for a step that ends in time; 100 ms after the last one the guard sleeps.
+ * processor that takes so long. Threads are bounded by SFTP_CHANNELS_MAX: each that hangs is one channel's. A step that ends in time
+ * costs two writes to memory and no system call; 100 ms after the last one the guard sleeps.
  *
  * Owner:  embedded in the session.
  * Thread: each function says whose. Between enter and leave the one that entered touches nothing but the step's own.
