@@ -332,8 +332,7 @@ static void on_recv(struct stream *st, const uint8_t *p, size_t n)
 {
 	struct session *s = CONTAINER_OF(st, struct session, client);
 	uint64_t now_us = ring_now_us(s->ring);
-	bool is_answer =
-		s->is_trimmed && n <= SESSION_ANSWER_MAX && now_us - s->asked_us < SESSION_REST_MS * 1000ull;
+	bool is_answer = s->is_trimmed && n <= SESSION_ANSWER_MAX && now_us - s->asked_us < SESSION_REST_MS * 1000ull;
 
 	if (s->phase == SESSION_CLOSING)
 		return;

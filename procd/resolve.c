@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 static struct {
@@ -37,15 +38,28 @@ static void add_address(struct sockaddr_storage *list, uint32_t *count, const st
 	(*count)++;
 }
 
+/* RFC 6761 section 6.4: nobody has a name below `invalid`, so nobody is asked. */
+static bool is_nobodys(const char *host)
+{
+	static const char suffix[] = ".invalid";
+	size_t n = strlen(host);
+
+	if (n > 0 && host[n - 1] == '.')
+		n--;
+	return n >= sizeof(suffix) - 1 && strncasecmp(host + n - (sizeof(suffix) - 1), suffix, sizeof(suffix) - 1) == 0;
+}
+
 static int look_up(const char *host, uint16_t port, int flags, struct sockaddr_storage *list, uint32_t *ret_count)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags | AI_NUMERICSERV}, *found;
 	char service[8];
 	int error;
 
+	*ret_count = 0;
+	if (is_nobodys(host))
+		return EAI_NONAME;
 	snprintf(service, sizeof(service), "%u", port);
 	error = getaddrinfo(host, service, &hints, &found);
-	*ret_count = 0;
 	if (error)
 		return error;
 	for (struct addrinfo *a = found; a; a = a->ai_next)
