@@ -58,6 +58,16 @@ static bool can_place(const struct link *l, size_t n)
 	return l->state == LINK_LIVE && !l->jump && !l->is_up_discarded && l->up.bytes == 0 && l->up_credit >= n;
 }
 
+/*
+ * OpenSSH writes a packet at a time: of a plain stream several may be gathered. Not of SFTP, whose every packet is answered: measured, the
+ * same CPU and 0.93 of the MB/s.
+ */
+static void set_up_last(struct links *ls, struct link *l)
+{
+	ls->up_last = l;
+	ls->session->client.gathers = !l->is_subsystem;
+}
+
 uint8_t *links_on_room(struct links *ls, size_t n)
 {
 	uint8_t *p;
@@ -78,7 +88,7 @@ bool link_on_room_data(struct chan *ch, struct bytes data)
 		return false;
 	link_window_on_data(l, data.n);
 	procd_client_commit_data(l->links->procd, l->number, (uint32_t)data.n);
-	l->links->up_last = l;
+	set_up_last(l->links, l);
 	l->up_credit -= (uint32_t)data.n;
 	l->up_return += (uint32_t)data.n;
 	return true;
@@ -95,7 +105,7 @@ void link_on_chan_data(struct chan *ch, struct bytes data)
 	struct links *ls = l->links;
 	size_t now = 0;
 
-	ls->up_last = l;
+	set_up_last(ls, l);
 	link_window_on_data(l, data.n);
 	if (l->state == LINK_DONE || l->is_up_discarded) {
 		l->up_return += (uint32_t)data.n;

@@ -74,6 +74,10 @@ struct ring {
 	struct recv_buffers buffers;
 	struct recv_buffers light_buffers; /* count 0: there are none */
 	uint32_t scan;                     /* number of the look at the completion queue at hand */
+	/* See ring_gathers; of streams that gather, in the batch at hand. */
+	uint32_t batch_recvs, batch_recv_bytes;
+	uint32_t gather_skip, gather_skip_next;
+	bool has_gathered;
 	struct chunk_pool pool;
 	struct ring_stats stats;
 	union sqe_args *args;

@@ -30,6 +30,17 @@
 /* Bytes of other streams that are handled before light ones are looked for again: some 0.3 ms of encryption. */
 #define RING_QUANTUM_BYTES (256 * 1024)
 
+/*
+ * Gathering: after a batch that brought as many bytes of streams that ask for it the loop lets so many completions come before it wakes up, or so long pass, whichever
+ * is first; then it sleeps as ever. A peer that writes a packet at a time wakes it once for several. Where that brought no second
+ * receive (whoever sends waits for an answer) it is left out so many times, twice as many each time in a row.
+ */
+#define RING_GATHER_BYTES (16 * 1024)
+#define RING_GATHER_COUNT 16
+#define RING_GATHER_US 60
+#define RING_GATHER_SKIP 4
+#define RING_GATHER_SKIP_MAX 64
+
 /* Chunks in one send: 1 MiB. What is queued beyond that waits for the completion, by which time the socket is full anyway. */
 #define RING_SEND_IOV 16
 

@@ -135,6 +135,7 @@ int ring_new(const struct ring_options *o, struct ring **ret_ring)
 	*r = (struct ring){.wake_fd = -1};
 	list_init(&r->deferred);
 	list_init(&r->starved);
+	r->gather_skip_next = RING_GATHER_SKIP;
 	chunk_pool_init(&r->pool);
 	ring_read_clock(r);
 	wheel_init(&r->wheel, r->now_us / 1000);
@@ -197,10 +198,11 @@ void ring_check_thread(const struct ring *r)
 /* ---- Submission ---- */
 
 /* As io_uring_submit and its relatives, with no work done twice: one system call, always. Returns what the kernel does. */
-static int ring_enter(struct ring *r, unsigned wait_count, const struct __kernel_timespec *timeout)
+static int ring_enter(struct ring *r, unsigned wait_count, const struct __kernel_timespec *timeout, unsigned gather_us)
 {
 	struct io_uring *u = &r->uring;
-	struct io_uring_getevents_arg arg = {.sigmask_sz = _NSIG / 8, .ts = (uintptr_t)timeout};
+	struct io_uring_getevents_arg arg = {
+		.sigmask_sz = _NSIG / 8, .min_wait_usec = gather_us, .ts = (uintptr_t)timeout};
 	unsigned flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
 
 	if (u->enter_ring_fd != u->ring_fd)
@@ -368,6 +370,7 @@ static bool ring_reap(struct ring *r)
 	unsigned tail = io_uring_smp_load_acquire(cq->ktail);
 	size_t bytes = 0;
 
+	r->batch_recvs = r->batch_recv_bytes = 0;
 	if (tail - head > 1)
 		ring_reap_light(r, head, tail);
 	for (; head != tail && bytes < RING_QUANTUM_BYTES; head++) {
@@ -465,6 +468,32 @@ static bool ring_is_busy(struct ring *r)
 	       atomic_load(&r->mail) || atomic_load(&r->is_stopping);
 }
 
+/*
+ * May the next completions wait for one another? Each wake-up for a packet costs as much as the packet. Only behind a batch of bulk, so
+ * that a keystroke never pays unless it shares its worker with a copy, and no longer than RING_GATHER_US: then the kernel wakes us
+ * for what is there, or for the first that comes.
+ */
+static bool ring_gathers(struct ring *r)
+{
+	if (r->has_gathered) {
+		r->has_gathered = false;
+		if (r->batch_recvs > 1) {
+			r->gather_skip_next = RING_GATHER_SKIP;
+		} else {
+			r->gather_skip = r->gather_skip_next;
+			if (r->gather_skip_next < RING_GATHER_SKIP_MAX)
+				r->gather_skip_next *= 2;
+		}
+	}
+	/* Linux 6.12; older ones would wait for all. */
+	if (r->batch_recv_bytes < RING_GATHER_BYTES || !(r->uring.features & IORING_FEAT_MIN_TIMEOUT))
+		return false;
+	if (r->gather_skip == 0)
+		return true;
+	r->gather_skip--;
+	return false;
+}
+
 /* Submits, and sleeps until a completion comes or the next timer is due. */
 static int ring_sleep(struct ring *r)
 {
@@ -473,7 +502,7 @@ static int ring_sleep(struct ring *r)
 	int ret;
 
 	if (ring_is_busy(r)) {
-		ret = ring_enter(r, 0, NULL);
+		ret = ring_enter(r, 0, NULL, 0);
 		return ret < 0 && !ring_error_passes(ret) ? ret : 0;
 	}
 	next_ms = wheel_next(&r->wheel);
@@ -487,7 +516,13 @@ static int ring_sleep(struct ring *r)
 						.tv_nsec = (int64_t)(wait_us % 1000000) * 1000};
 		timeout = &ts;
 	}
-	ret = ring_enter(r, 1, timeout);
+	if (ring_gathers(r)) {
+		ring_count(&r->stats.gathers, 1);
+		r->has_gathered = true;
+		ret = ring_enter(r, RING_GATHER_COUNT, timeout, RING_GATHER_US);
+	} else {
+		ret = ring_enter(r, 1, timeout, 0);
+	}
 	return ret < 0 && !ring_error_passes(ret) ? ret : 0;
 }
 
@@ -516,7 +551,7 @@ int ring_run(struct ring *r)
 			break;
 		if (atomic_exchange(&r->is_stopping, false)) {
 			/* What was asked for in the last batch, wake-ups of other rings among it, still goes out. */
-			int ret = ring_enter(r, 0, NULL);
+			int ret = ring_enter(r, 0, NULL, 0);
 
 			err = ret < 0 && !ring_error_passes(ret) ? ret : 0;
 			break;

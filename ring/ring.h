@@ -35,7 +35,8 @@ struct ring_options {
 
 /* Counters since the ring began. */
 struct ring_stats {
-	uint64_t enters; /* io_uring_enter calls */
+	uint64_t enters;  /* io_uring_enter calls */
+	uint64_t gathers; /* those that waited for more than one completion, for a moment */
 	uint64_t completions;
 	uint64_t recvs, recv_bytes;
 	uint64_t sends, send_bytes;
@@ -208,6 +209,7 @@ struct stream {
 	const struct stream_events *events;
 	struct chain out; /* append here, then stream_send */
 	int fd;
+	bool gathers; /* set after it was opened: its bulk comes in many small writes, some of which may wait for one another */
 	/* Private to ring/. */
 	uint8_t state;
 	bool recv_wanted, recv_armed, recv_ended, recv_cancelled;

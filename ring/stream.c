@@ -171,6 +171,10 @@ void stream_on_recv(struct stream *s, int res, uint32_t flags)
 			ring_count(&r->stats.recvs, 1);
 			ring_count(&r->stats.recv_bytes, (uint64_t)res);
 			stream_count(s, (uint32_t)res);
+			if (s->gathers) {
+				r->batch_recvs++;
+				r->batch_recv_bytes += (uint32_t)res;
+			}
 			if (s->recv_is_light && s->recent_bytes >= RING_LIGHT_BYTES)
 				stream_ask(s);
 			/* Works on s->ring until it returns; afterwards s may be closing, but it is there. */
