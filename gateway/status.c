@@ -76,6 +76,7 @@ static void add_ring(struct ring_sum *sum, struct ring *r)
 
 	ring_stats_read(r, &one);
 	sum->stats.enters += one.enters;
+	sum->stats.gathers += one.gathers;
 	sum->stats.completions += one.completions;
 	sum->stats.recvs += one.recvs;
 	sum->stats.recv_bytes += one.recv_bytes;
@@ -91,11 +92,11 @@ static json_t *rings_part(const struct ring_sum *sum)
 {
 	const struct ring_stats *n = &sum->stats;
 
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "enters", number(n->enters),
-			 "completions", number(n->completions), "recvs", number(n->recvs), "recv_bytes",
-			 number(n->recv_bytes), "sends", number(n->sends), "send_bytes", number(n->send_bytes),
-			 "recv_no_buffer", number(n->recv_no_buffer), "accepts", number(n->accepts), "mails",
-			 number(n->mails), "copied_bytes", number(sum->copied_bytes));
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "enters", number(n->enters),
+			 "gathers", number(n->gathers), "completions", number(n->completions), "recvs",
+			 number(n->recvs), "recv_bytes", number(n->recv_bytes), "sends", number(n->sends), "send_bytes",
+			 number(n->send_bytes), "recv_no_buffer", number(n->recv_no_buffer), "accepts",
+			 number(n->accepts), "mails", number(n->mails), "copied_bytes", number(sum->copied_bytes));
 }
 
 static void add_rings(json_t *root, const struct server *s)

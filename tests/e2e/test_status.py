@@ -30,6 +30,10 @@ def admin_path(region):
     return os.path.join(region.state, "admin")
 
 
+def kernel():
+    return tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2])
+
+
 def counts(region):
     return json.loads(run(status_argv(region, "--json", "--config", region.info["config"])).ok().stdout)
 
@@ -73,6 +77,23 @@ def test_it_counts_what_the_rings_do(region):
     assert 1 <= workers["mails"]
     assert 0 < workers["sends"] <= workers["completions"] and 0 < workers["recvs"] <= workers["completions"]
     assert 0 < workers["enters"]
+
+
+def test_it_counts_what_was_gathered(region):
+    """A command's bulk input comes a packet at a time: some waits of the worker are for several."""
+    before = counts(region)
+    region.ssh("cat >/dev/null", input=bytes(32_000_000)).ok()
+    after = counts(region)
+    gathers = after["workers"]["gathers"] - before["workers"]["gathers"]
+    assert gathers <= after["workers"]["enters"] - before["workers"]["enters"]
+    assert after["handshakes"]["gathers"] == 0  # nobody has a channel there
+    if kernel() < (6, 12):
+        assert gathers == 0
+    else:
+        assert gathers > 0
+    line = next(line for line in run(status_argv(region, "--config", region.info["config"])).ok().out.splitlines()
+                if line.startswith("workers"))
+    assert re.search(r"\bgathers \d+,", line), line
 
 
 def test_socket_is_its_owners(region):
