@@ -16,6 +16,7 @@
 #include "core/list.h"
 #include "procd/limits.h"
 #include "procd/sftp.h"
+#include "procd/sftp_block.h"
 
 #include <pthread.h>
 #include <sys/uio.h>
@@ -24,12 +25,6 @@ struct session;
 struct channel;
 struct frame;
 struct channel_kind;
-struct block;
-
-/* Blocks in order; bytes are put at the tail and taken from the head. */
-struct block_queue {
-	struct block *head, *tail;
-};
 
 struct sftp_channel {
 	struct sftp_io io; /* these two are not changed */
@@ -55,8 +50,7 @@ struct sftp_channel {
 	pthread_mutex_t lock;
 	pthread_cond_t wake; /* the thread waits for input, or for output to leave */
 	struct block_queue in, out;
-	struct block *spare; /* blocks for the next use */
-	uint32_t spare_count;
+	struct block_spares spares;
 	size_t out_bytes;         /* committed and not yet sent */
 	size_t out_ready;         /* committed and not yet handed to a batch */
 	uint32_t out_unannounced; /* weight of answers that the loop was not told of */
