@@ -29,6 +29,13 @@
 /* However many channels share the connection, each gets at least this much: one SSH packet. */
 #define LINK_CREDIT_MIN (32 * 1024)
 
+/*
+ * A message for the user and what surrounds it. So much of a session channel's window is not procd's, unless the window is smaller than
+ * so many of them: then programs need it more.
+ */
+#define LINK_TELL_BYTES 256
+#define LINK_TELL_PARTS 8
+
 /* Credit granted to procd and bytes not yet taken by the client's socket, over all channels of a connection. */
 #define SESSION_DOWN_BUDGET (1024 * 1024)
 

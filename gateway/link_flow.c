@@ -156,11 +156,19 @@ static uint32_t down_limit(const struct link *l)
 	return waiting < LINK_TERMINAL_BYTES ? (uint32_t)(LINK_TERMINAL_BYTES - waiting) : 0;
 }
 
+/* What procd may fill of the client's window: not all, or nobody could be told that the sandbox is lost or the session ends. */
+static uint32_t down_room(const struct link *l)
+{
+	uint32_t room = chan_room(l->chan);
+
+	return l->is_forward || room < LINK_TELL_PARTS * LINK_TELL_BYTES ? room : room - LINK_TELL_BYTES;
+}
+
 uint32_t link_down_allowance(const struct link *l)
 {
 	const struct links *ls = l->links;
 	size_t waiting = ls->session->client.out.bytes, used = waiting + ls->down_total;
-	uint32_t limit = down_limit(l), want = chan_room(l->chan) < limit ? chan_room(l->chan) : limit;
+	uint32_t limit = down_limit(l), room = down_room(l), want = room < limit ? room : limit;
 	uint32_t left = used < SESSION_DOWN_BUDGET ? (uint32_t)(SESSION_DOWN_BUDGET - used) : 0;
 
 	if (want <= l->down_credit)

@@ -8,9 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A message and what surrounds it. */
-#define TELL_MAX 256
-
 void tell_copy_plain(struct bytes from, char *ret_text, size_t size)
 {
 	size_t n = from.n < size - 1 ? from.n : size - 1;
@@ -22,12 +19,12 @@ void tell_copy_plain(struct bytes from, char *ret_text, size_t size)
 
 bool link_has_room_to_tell(const struct link *l)
 {
-	return chan_room(l->chan) >= TELL_MAX;
+	return chan_room(l->chan) >= LINK_TELL_BYTES;
 }
 
 void link_tell(struct link *l, const char *text)
 {
-	char line[TELL_MAX];
+	char line[LINK_TELL_BYTES];
 	int n = snprintf(line, sizeof(line), "ringgate: %s\r\n", text);
 
 	if (n < 0 || l->is_forward || !l->chan)
@@ -51,7 +48,7 @@ static bool tell_whole(struct link *l, const char *text, size_t n)
 static void tell_waking(struct link *l, uint32_t seconds)
 {
 	static const char ellipsis[] = "…";
-	char line[TELL_MAX];
+	char line[LINK_TELL_BYTES];
 	int n = snprintf(line, sizeof(line), "\rsandbox %s is waking up (%u s)%s", l->links->session->route.sandbox,
 			 seconds, ellipsis);
 	uint32_t columns = (uint32_t)(n - (int)strlen("\r") - (int)strlen(ellipsis) + 1);
@@ -82,7 +79,7 @@ void links_tell_waking(struct links *ls, uint32_t seconds)
 
 void link_clear_waking(struct link *l)
 {
-	char blank[TELL_MAX];
+	char blank[LINK_TELL_BYTES];
 	uint32_t n = l->told_columns;
 
 	l->told_columns = 0;
@@ -94,12 +91,20 @@ void link_clear_waking(struct link *l)
 	(void)tell_whole(l, blank, n + 2);
 }
 
+/* The window takes it beside what procd may send. */
+static bool has_room_beside(const struct link *l)
+{
+	uint32_t owed = l->state == LINK_DONE ? 0 : l->down_credit;
+
+	return chan_room(l->chan) >= owed + LINK_TELL_BYTES;
+}
+
 void links_tell_all(struct links *ls, const char *text)
 {
 	for (struct list *n = ls->list.next; n != &ls->list; n = n->next) {
 		struct link *l = CONTAINER_OF(n, struct link, node);
 
-		if (link_can_send(l) && !chan_is_eof_sent(l->chan))
+		if (link_can_send(l) && !chan_is_eof_sent(l->chan) && has_room_beside(l))
 			link_tell(l, text);
 	}
 }

@@ -60,6 +60,42 @@ static void procd_outlives_the_client(void)
 }
 SCENARIO(procd_outlives_the_client, 40)
 
+/* --- words beside what procd may send --- */
+
+/*
+ * A session that rests is told that it will end, while procd may send all that the client's window takes. What it then sends still has
+ * its place, and where the window is no tiny one the words have had theirs.
+ */
+static void warning_leaves_the_window(void)
+{
+	struct client_options o = gateway_client_options();
+	struct client_chan_plan plan = {.command = "flood 200000", .keeps_input_open = true};
+	struct policy_values v = gw.config.policy;
+	struct sim_client *c;
+	struct client_chan *ch;
+
+	v.idle_timeout_s = 20;
+	v.idle_warning_s = 10;
+	gw.server.policy = policy_new(&v);
+	gateway_never_rekeys();
+	o.rekey_bytes = 0;
+	sim.weather.chunk_max = 64 * 1024;
+	plan.window_bytes = sim_between(100, sim_chance(50) ? 3000 : 100000);
+	gw.places[0].plan.silence_us = 15 * SECOND;
+	c = gateway_client(&o);
+	ch = client_open(c, &plan);
+	CHECK(sim_run(client_done, c, sim.now_us + 3600ull * SECOND));
+	CHECK(c->state == CLIENT_LIVE && ch->end == CHAN_END_STATUS && ch->status == 0);
+	CHECK(ch->got + ch->got_error >= 200000);
+	if (plan.window_bytes >= LINK_TELL_PARTS * LINK_TELL_BYTES)
+		CHECK(strncmp(ch->error_text, "ringgate: nothing is being sent", 31) == 0);
+	client_disconnect(c);
+	client_free(c);
+	CHECK(sim_run(no_sessions, NULL, sim.now_us + 10 * SECOND));
+	policy_put(gw.server.policy);
+}
+SCENARIO(warning_leaves_the_window, 40)
+
 /* --- sending fails --- */
 
 static bool is_on_the_worker(void *ctx)
