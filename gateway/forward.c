@@ -158,7 +158,7 @@ static void on_deadline(struct timer *t)
 	struct listening *n = CONTAINER_OF(t, struct listening, deadline);
 	struct links *ls = n->links;
 
-	if (n->state != LISTENING_ASKED)
+	if (n->state != LISTENING_ASKED || ls->session->phase != SESSION_LIVE)
 		return;
 	if (!n->is_silent) {
 		n->is_silent = true;

@@ -211,6 +211,9 @@ static void on_deadline(struct timer *t)
 	struct link *l = CONTAINER_OF(t, struct link, deadline);
 	struct session *s = l->links->session;
 
+	/* Nobody is left to be told, or to find the sandbox for: procd's stream only lingers. */
+	if (s->phase != SESSION_LIVE)
+		return;
 	if (l->farewell && l->chan) {
 		link_say_farewell(l);
 		session_flush(s);

@@ -60,6 +60,45 @@ static void procd_outlives_the_client(void)
 }
 SCENARIO(procd_outlives_the_client, 40)
 
+static bool second_is_asked_for(void *ctx)
+{
+	gateway_watch();
+	return gateway_session()->bridge.links.next_number == 6; /* its OPEN waits behind what procd does not read */
+}
+
+/*
+ * The client goes while procd has not yet answered an OPEN. The session lingers past the time after which the directory would be asked
+ * whether the sandbox sleeps: nobody waits for that any more, and the answer would find no session.
+ */
+static void nobody_asks_for_the_gone(void)
+{
+	struct client_options o = gateway_client_options();
+	struct client_chan_plan plan = {
+		.command = "sink", .up_bytes = 8000000, .packet_max = 32 * 1024, .window_bytes = 1u << 30};
+	struct client_chan_plan second = {.command = "hold", .window_bytes = 64 * 1024, .keeps_input_open = true};
+	struct procd_plan *p = &gw.places[0].plan;
+	uint32_t asked;
+	struct sim_client *c;
+
+	gateway_never_rekeys();
+	o.rekey_bytes = 0;
+	sim.weather.chunk_max = 64 * 1024;
+	p->credit_bytes = 64 * 1024 * 1024;
+	p->stops_reading_after_open = true;
+	c = gateway_client(&o);
+	client_open(c, &plan);
+	CHECK(sim_run(much_waits_for_procd, NULL, sim.now_us + 3600ull * SECOND));
+	client_open(c, &second);
+	CHECK(sim_run(second_is_asked_for, NULL, sim.now_us + 60 * SECOND));
+	gw.directory_delay_us = 60 * SECOND;
+	asked = gw.retry_count;
+	client_vanish(c, sim_chance(50));
+	CHECK(sim_run(no_sessions, NULL, sim.now_us + SESSION_LINGER_MS * 1000 + SECOND));
+	CHECK(gw.retry_count == asked);
+	client_free(c);
+}
+SCENARIO(nobody_asks_for_the_gone, 20)
+
 /* --- words beside what procd may send --- */
 
 /*
