@@ -30,11 +30,16 @@ static int on_packet(ssh_session session, uint8_t type, ssh_buffer packet, void 
 	struct wire w = {.p = ssh_buffer_get(packet), .n = ssh_buffer_get_len(packet)};
 
 	(void)session;
+	int rc;
+
 	if (c->has_ended)
 		return SSH_PACKET_USED;
 	if (type == SSH2_MSG_SERVICE_REQUEST || type == SSH2_MSG_USERAUTH_REQUEST)
-		return auth_on_packet(c, type, &w);
-	return chan_on_packet(c, type, &w);
+		rc = auth_on_packet(c, type, &w);
+	else
+		rc = chan_on_packet(c, type, &w);
+	packet_out_seal(c); /* libssh may begin a key exchange as soon as this returns */
+	return rc;
 }
 
 /* Ours stand before libssh's defaults, so SERVICE_REQUEST, USERAUTH_REQUEST and 80..100 never reach those. */

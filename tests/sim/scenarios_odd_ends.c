@@ -205,6 +205,18 @@ static void encrypts_nothing(struct ssh_cipher_struct *cipher, void *in, void *o
 	(void)cipher, (void)in, (void)out, (void)n, (void)tag, (void)seq;
 }
 
+static bool is_started(void *ctx)
+{
+	gateway_watch();
+	return ((const struct client_chan *)ctx)->is_started;
+}
+
+static bool is_closed(void *ctx)
+{
+	gateway_watch();
+	return ((const struct client_chan *)ctx)->is_closed;
+}
+
 static bool has_come(void *ctx)
 {
 	const struct client_chan *ch = ctx;
@@ -234,6 +246,61 @@ static void encryption_fails(void)
 	client_free(c);
 }
 SCENARIO(encryption_fails, 20)
+
+/* --- a key exchange begins --- */
+
+static struct ssh_cipher_struct *cipher_in(void)
+{
+	return gateway_session()->conn->session->current_crypto->in_cipher;
+}
+
+static bool has_other_keys(void *ctx)
+{
+	const uint64_t *max = ctx;
+
+	return cipher_in()->max_blocks != *max;
+}
+
+/*
+ * The packet that brings the key exchange on is one on which the client is told something: libssh begins the exchange as soon as the
+ * packet was handled, so what was written must be a whole packet by then.
+ */
+static void words_before_a_key_exchange(void)
+{
+	struct client_options o = gateway_client_options();
+	struct client_chan_plan hold = {.command = "hold", .window_bytes = 64 * 1024, .keeps_input_open = true};
+	struct client_chan_plan plan = {.command = "exit 3",
+					.window_bytes = 64 * 1024,
+					.command_bytes = 30000,
+					.offers_agent = true,
+					.has_pty = true};
+	struct policy_values v = gw.config.policy;
+	struct ssh_cipher_struct *in;
+	uint64_t in_max;
+	struct sim_client *c;
+	struct client_chan *ch;
+
+	v.agent = 0;
+	gw.server.policy = policy_new(&v);
+	gateway_never_rekeys();
+	o.rekey_bytes = 0;
+	o.cipher = sim_chance(50) ? "aes128-gcm@openssh.com" : "chacha20-poly1305@openssh.com";
+	c = gateway_client(&o);
+	ch = client_open(c, &hold);
+	CHECK(sim_run(is_started, ch, sim.now_us + 600 * SECOND));
+	in = cipher_in();
+	in->max_blocks = in_max = in->blocks + 1000; /* that of the command */
+	ch = client_open(c, &plan);
+	CHECK(sim_run(is_closed, ch, sim.now_us + 600 * SECOND));
+	CHECK(sim_run(has_other_keys, &in_max, sim.now_us + 60 * SECOND));
+	CHECK(ch->end == CHAN_END_STATUS && ch->status == 3);
+	CHECK(strncmp(ch->error_text, "ringgate: ", 10) == 0);
+	client_disconnect(c);
+	client_free(c);
+	CHECK(sim_run(no_sessions, NULL, sim.now_us + 10 * SECOND));
+	policy_put(gw.server.policy);
+}
+SCENARIO(words_before_a_key_exchange, 20)
 
 /* --- deadlines --- */
 

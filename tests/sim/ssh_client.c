@@ -106,6 +106,9 @@ static void on_channel(struct sim_client *c, uint8_t type, struct wire *w)
 		ch->peer_number = wire_u32(w);
 		ch->peer_window = wire_u32(w);
 		ch->peer_packet = wire_u32(w);
+		if (ch->plan.offers_agent)
+			client_send(c, "bdsb", SSH2_MSG_CHANNEL_REQUEST, ch->peer_number, "auth-agent-req@openssh.com",
+				    0);
 		if (ch->plan.has_pty)
 			client_send(c, "bdsbsdddds", SSH2_MSG_CHANNEL_REQUEST, ch->peer_number, "pty-req", 0, "xterm",
 				    80, 24, 0, 0, "");

@@ -30,7 +30,7 @@ struct client_chan_plan {
 	uint32_t window_bytes;  /* what we let the server send */
 	bool is_echo;           /* what comes must be what was sent */
 	uint32_t command_bytes; /* the command is padded to these; 0: not */
-	bool has_pty;
+	bool has_pty, offers_agent;
 	bool keeps_input_open;  /* no EOF after up_bytes */
 	uint32_t close_percent; /* chance, each step once it is started, to close at once */
 };
@@ -76,7 +76,7 @@ struct sim_client {
 	enum client_state state;
 	bool is_deaf; /* does not read */
 	bool is_mute; /* does not answer keepalives nor send anything */
-	bool is_authenticated, was_denied, was_disconnected, is_rekeying_seen;
+	bool is_authenticated, was_denied, was_disconnected;
 	char farewell[128]; /* was_disconnected: the text */
 	uint32_t keepalives_seen;
 	struct client_chan chans[CLIENT_CHANS_MAX];

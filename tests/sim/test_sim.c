@@ -610,6 +610,7 @@ int main(void)
 		cmocka_unit_test(test_procd_outlives_the_client),
 		cmocka_unit_test(test_nobody_asks_for_the_gone),
 		cmocka_unit_test(test_warning_leaves_the_window),
+		cmocka_unit_test(test_words_before_a_key_exchange),
 		cmocka_unit_test(test_keepalive_is_not_sent),
 		cmocka_unit_test(test_rest_outlasts_answers),
 		cmocka_unit_test(test_answer_to_login_is_not_taken),
