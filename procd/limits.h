@@ -142,6 +142,11 @@
 #define SFTP_TURN_BYTES (256 * 1024)
 #define SFTP_TURN_MS 2
 /*
+ * Turns of all of a stream's servers in one round of the loop, but the last of them: slow files, each of which answers before it would
+ * be called hanging, do not add up for who types beside them.
+ */
+#define SFTP_ROUND_MS 4
+/*
  * The loop is told of a thread's answers once their weight, their bytes and a cost for each, reaches SFTP_ANNOUNCE (8 short ones,
  * or a large one), and always before the server waits for input.
  */

@@ -377,6 +377,7 @@ MUST_USE static bool round_run(struct session *s)
 	int n = epoll_wait(s->epoll_fd, events, EVENTS_AT_ONCE, has_work(s) ? 0 : next_timeout(s));
 
 	s->now_ms = now_ms();
+	s->served_ms = 0;
 	for (int i = 0; i < n; i++) {
 		struct watch *w = events[i].data.ptr;
 

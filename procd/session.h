@@ -54,6 +54,7 @@ struct session {
 	struct list input_pending;            /* have pieces of the read at hand */
 	struct list serving;                  /* SFTP servers that have something to do */
 	uint32_t serving_turn;
+	uint64_t served_ms;     /* what their turns took in this round */
 	struct channel *served; /* in the guard's step */
 	struct guard guard;
 	struct list graveyard;

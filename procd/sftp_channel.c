@@ -82,12 +82,20 @@ static void bury(struct channel *c)
 	channel_unhold(c);
 }
 
+static void keep_all(struct session *s)
+{
+	for (struct list *l = s->serving.next; l != &s->serving; l = l->next)
+		sftp_loop_keep(CONTAINER_OF(l, struct channel, sftp.in_serving));
+}
+
 bool sftp_channels_serve(struct session *s)
 {
+	uint64_t began = list_is_empty(&s->serving) ? 0 : now_ms();
 	uint32_t turn = ++s->serving_turn;
 
-	while (!list_is_empty(&s->serving)) {
+	while (!list_is_empty(&s->serving) && s->served_ms < SFTP_ROUND_MS) {
 		struct channel *c = CONTAINER_OF(s->serving.next, struct channel, sftp.in_serving);
+		uint64_t now;
 
 		if (c->sftp.turn == turn)
 			break;
@@ -96,7 +104,11 @@ bool sftp_channels_serve(struct session *s)
 		if (!sftp_loop_turn(c))
 			return false;
 		bury(c);
+		now = now_ms();
+		s->served_ms += now - began;
+		began = now;
 	}
+	keep_all(s);
 	return true;
 }
 
@@ -109,8 +121,7 @@ void sftp_channels_taken_over(struct session *s)
 	pthread_mutex_unlock(&c->sftp.lock);
 	list_del(&c->sftp.in_serving);
 	sftp_loop_keep(c);
-	for (struct list *l = s->serving.next; l != &s->serving; l = l->next)
-		sftp_loop_keep(CONTAINER_OF(l, struct channel, sftp.in_serving));
+	keep_all(s);
 	/* The step may still write from what was read last. */
 	c->sftp.old_input = s->input;
 	s->input = malloc(READ_BYTES);

@@ -72,8 +72,8 @@ void sftp_channels_check(struct session *s);
 /* The batch is sent: its memory may be used again. */
 void sftp_channels_sent(struct session *s);
 /*
- * A turn for each server that the loop serves and that has something to do. What was read is kept where it is not served: it may be
- * overwritten. False: see session.c.
+ * A turn for each server that the loop serves and that has something to do, within SFTP_ROUND_MS a round. What was read is kept where
+ * it is not served: it may be overwritten. False: see session.c.
  */
 MUST_USE bool sftp_channels_serve(struct session *s);
 /* The calling thread has taken the loop over from one that hangs in s->served. */

@@ -5,6 +5,7 @@ import errno
 import os
 import struct
 import threading
+import time
 
 LOOKUP, FORGET, GETATTR, SETATTR, OPEN, READ, WRITE, RELEASE, FLUSH, INIT = 1, 2, 3, 4, 14, 15, 16, 18, 25, 26
 INTERRUPT, DESTROY, BATCH_FORGET = 36, 38, 42
@@ -23,6 +24,7 @@ class StuckFiles:
         self.path = os.path.join(self.folder, "file")
         self.content = bytearray()
         self.held, self.waiting = set(), []
+        self.slow_s = 0   # each answer to READ takes so long
         self.lock = threading.Lock()
         os.makedirs(self.folder, exist_ok=True)
         self.fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
@@ -70,6 +72,8 @@ class StuckFiles:
                 if kind in self.held:
                     self.waiting.append(request)
                 elif kind not in (FORGET, BATCH_FORGET, INTERRUPT):
+                    if kind == READ:
+                        time.sleep(self.slow_s)
                     self.answer(request)
 
     def answer(self, request):

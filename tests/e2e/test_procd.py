@@ -1160,6 +1160,29 @@ def test_files_that_hang_stop_nobody_else(server, gateway, stuck, what):
         assert one.channel.exit == 0
 
 
+@pytest.mark.parametrize("count", [1, 10])
+def test_files_that_are_slow_hold_up_little(gateway, stuck, count):
+    """Each answer is quicker than what would be called hanging, and there is always a next one: that adds up."""
+    stuck.content[:] = b"x" * 100
+    echo = gateway.exec("cat")
+    servers = [Sftp(gateway) for _ in range(count)]
+    for s in servers:
+        handle = s.open(stuck.path, 0x1)
+        stuck.slow_s = 0
+        for i in range(1000):
+            s.request(5, struct.pack(">I", i) + string(handle) + struct.pack(">QI", 0, 100))
+    stuck.slow_s = 0.005
+    took = []
+    for i in range(20):
+        began = time.monotonic()
+        echo.send(b"x")
+        echo.wait(lambda: len(echo.out) > i)
+        took.append(time.monotonic() - began)
+    stuck.slow_s = 0
+    print([round(1000 * t) for t in took])
+    assert sorted(took)[10] < 0.03, took
+
+
 def test_bytes_of_a_write_that_hangs(gateway, stuck):
     """They lie where the stream was read into, which others' bytes go through meanwhile."""
     s = Sftp(gateway)
