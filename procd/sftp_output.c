@@ -215,13 +215,14 @@ void sftp_output_emit(struct channel *c, uint32_t frames)
 bool sftp_output_release(struct channel *c)
 {
 	struct sftp_channel *f = &c->sftp;
+	bool were_words = f->is_told_borrowed;
 	size_t n = f->borrowed;
 
-	if (f->is_told_borrowed)
+	if (were_words)
 		channel_unhold(c);
 	f->is_told_borrowed = false;
 	if (n == 0)
-		return false;
+		return were_words;
 	f->borrowed = 0;
 	channel_unhold(c);
 	pthread_mutex_lock(&f->lock);
