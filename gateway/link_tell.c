@@ -1,6 +1,7 @@
 /*
  * Words for the user, and the ends of channels that did not end by themselves: none looks like success.
  */
+#include "core/utf8.h"
 #include "gateway/limits.h"
 #include "gateway/link_internal.h"
 #include "gateway/session.h"
@@ -10,11 +11,25 @@
 
 void tell_copy_plain(struct bytes from, char *ret_text, size_t size)
 {
-	size_t n = from.n < size - 1 ? from.n : size - 1;
+	size_t at = 0, to = 0;
 
-	for (size_t i = 0; i < n; i++)
-		ret_text[i] = from.p[i] < ' ' || from.p[i] == 0x7f ? '?' : (char)from.p[i];
-	ret_text[n] = 0;
+	while (at < from.n) {
+		uint32_t code = 0;
+		size_t n = utf8_at(from.p + at, from.n - at, &code);
+		/* Beyond ASCII there are control characters, too: U+009B begins what ESC [ does. */
+		bool is_fine = n > 0 && code >= ' ' && !(code >= 0x7f && code <= 0x9f);
+		size_t take = is_fine ? n : 1;
+
+		if (to + take > size - 1)
+			break;
+		if (is_fine)
+			memcpy(ret_text + to, from.p + at, n);
+		else
+			ret_text[to] = '?';
+		to += take;
+		at += n > 0 ? n : 1;
+	}
+	ret_text[to] = 0;
 }
 
 bool link_has_room_to_tell(const struct link *l)
