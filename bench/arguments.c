@@ -12,6 +12,7 @@ enum which {
 	IDENTITY,
 	COUNT,
 	PARALLEL,
+	RATE,
 	SIZE,
 	REQUESTS,
 	INTERVAL,
@@ -46,6 +47,7 @@ static const struct {
 	[IDENTITY] = {"identity", "FILE", "private key without a passphrase; a folder of them: connections take turns"},
 	[COUNT] = {"count", "N", "how many in all"},
 	[PARALLEL] = {"parallel", "N", "how many at once"},
+	[RATE] = {"rate", "N", "so many begin in a second, late ones count from when they were due; 0: each as one ends (0)"},
 	[SIZE] = {"size", "BYTES", "of each stream or file; K, M, G as powers of 1024"},
 	[REQUESTS] = {"requests", "N", "in flight at once on each connection (64)"},
 	[INTERVAL] = {"interval-ms", "N", "pause after an echo (10)"},
@@ -188,6 +190,8 @@ static bool take(enum which which, char *value, struct bench *b, struct argument
 		return parse_u32(value, 1, BENCH_COUNT_MAX, &o->count);
 	case PARALLEL:
 		return parse_u32(value, 1, BENCH_PARALLEL_MAX, &o->parallel);
+	case RATE:
+		return parse_u32(value, 0, BENCH_RATE_MAX, &o->rate);
 	case SIZE:
 		return parse_number(value, 0, 1ull << 40, &o->size_bytes);
 	case REQUESTS:

@@ -14,6 +14,8 @@
 /* More would need more descriptors and memory than one generator should take. */
 #define BENCH_COUNT_MAX 1000000
 #define BENCH_PARALLEL_MAX 20000
+/* Logins that begin in a second: the timer ticks in milliseconds, several may be due at a tick. */
+#define BENCH_RATE_MAX 100000
 #define BENCH_RESULTS_MAX 64
 #define BENCH_KEYS_MAX 65536
 #define BENCH_USERS_MAX 256
@@ -22,6 +24,7 @@ struct bench_options {
 	uint32_t count;       /* how many in all */
 	uint32_t parallel;    /* how many at once */
 	uint64_t size_bytes;  /* of each stream or file */
+	uint32_t rate;        /* connect: logins that begin in a second; 0: each as soon as one has ended */
 	uint32_t requests;    /* sftp: in flight at once, of one connection */
 	uint32_t mix[3];      /* day: shells, runners of commands, copiers */
 	uint32_t seconds;     /* day: how long */

@@ -72,8 +72,8 @@ def commands(options, repeat):
 def keys(options, repeat):
     size = words_of(options.beside_size)
     each = options.keystrokes * (options.key_interval_ms + 2.4) / 1e3 + 1 + EACH_S
-    yield (f"{options.keystrokes} keystrokes at rest, beside 1 and 20 scp and exec streams of {size}, in a storm of logins",
-           repeat, 6 * 2 * repeat * each + 4 * repeat)
+    yield (f"{options.keystrokes} keystrokes at rest, beside 1 and 20 scp and exec streams of {size}, in a storm of logins,"
+           " beside logins at a rate", repeat, 7 * 2 * repeat * each + 4 * repeat)
 
 
 def parallel(options, repeat):

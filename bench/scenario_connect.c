@@ -1,5 +1,6 @@
 /*
- * connect: one connection for each command. exec: one command after the other over each of a few connections.
+ * connect: one connection for each command, as soon as another ends or --rate in a second. exec: one command after the other over each
+ * of a few connections.
  */
 #include "bench/bench.h"
 
@@ -15,7 +16,15 @@ struct runner {
 	bool is_exec, is_chan_done;
 };
 
-static void begin(struct runner *r);
+/* Logins at a rate: when the next one is due does not depend on when others end. */
+static struct pace {
+	struct bench *bench;
+	struct timer timer;
+	uint32_t running;
+} pace;
+
+static void begin(struct runner *r, uint64_t due_us);
+static void begin_due(void);
 static void next_command(struct runner *r);
 
 static void count_done(struct runner *r, int status)
@@ -120,48 +129,100 @@ static void on_closed(struct client *c, bool was_asked, const char *reason)
 	}
 	client_free(c); /* the reason is its own */
 	r->client = NULL;
-	if (!r->is_exec && b->begun < b->options.count) {
-		begin(r);
+	if (!r->is_exec && !b->options.rate && b->begun < b->options.count) {
+		begin(r, bench_now_us());
 		return;
 	}
 	free(r);
+	if (b->options.rate) {
+		pace.running--;
+		begin_due();
+	}
 	bench_left(b);
 }
 
 static const struct client_events client_events = {.on_live = on_live, .on_closed = on_closed};
 
-static void begin(struct runner *r)
+static void begin(struct runner *r, uint64_t due_us)
 {
 	struct bench *b = r->bench;
 
 	if (!r->is_exec)
 		b->begun++;
 	r->is_chan_done = false;
-	r->began_us = bench_now_us();
+	r->began_us = due_us;
 	r->client = bench_connect(b, &client_events, r);
+}
+
+static int add_runner(struct bench *b, uint64_t due_us)
+{
+	struct runner *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return -ENOMEM;
+	r->bench = b;
+	r->is_exec = b->scenario == &scenario_exec;
+	b->live_count++;
+	begin(r, due_us);
+	return 0;
+}
+
+/* Begins what is due, as far as --parallel goes: what is late then is counted from when it was due. */
+static void begin_due(void)
+{
+	struct bench *b = pace.bench;
+
+	if (!b)
+		return; /* the last one has begun */
+	while (b->begun < b->options.count && pace.running < b->options.parallel) {
+		uint64_t now_us = bench_now_us();
+		uint64_t due_us = b->started_us + (uint64_t)b->begun * 1000000 / b->options.rate;
+
+		if (due_us > now_us) {
+			timer_start(b->ring, &pace.timer, (due_us - now_us + 999) / 1000);
+			return;
+		}
+		pace.running++;
+		if (add_runner(b, due_us) < 0) {
+			pace.running--;
+			bench_give_up(b, "a connection", "out of memory");
+			return;
+		}
+	}
+	timer_stop(b->ring, &pace.timer);
+	if (b->begun == b->options.count) {
+		pace.bench = NULL;
+		bench_left(b); /* the pace's own */
+	}
+}
+
+static void on_due(struct timer *t)
+{
+	(void)t;
+	begin_due();
 }
 
 static int start(struct bench *b)
 {
 	uint32_t n = b->options.parallel < b->options.count ? b->options.parallel : b->options.count;
 
-	for (uint32_t i = 0; i < n; i++) {
-		struct runner *r = calloc(1, sizeof(*r));
-
-		if (!r)
-			return -ENOMEM;
-		r->bench = b;
-		r->is_exec = b->scenario == &scenario_exec;
+	if (b->options.rate) {
+		pace = (struct pace){.bench = b};
+		timer_init(&pace.timer, on_due);
 		b->live_count++;
-		begin(r);
+		begin_due();
+		return 0;
 	}
+	for (uint32_t i = 0; i < n; i++)
+		if (add_runner(b, bench_now_us()) < 0)
+			return -ENOMEM;
 	return 0;
 }
 
 const struct scenario scenario_connect = {
 	.name = "connect",
-	.help = "a connection, a login and one command, --count times, --parallel at once",
-	.takes = "count parallel command",
+	.help = "a connection, a login and one command, --count times, --parallel at once or --rate in a second",
+	.takes = "count parallel rate command",
 	.count = 1000,
 	.parallel = 16,
 	.start = start,

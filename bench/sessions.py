@@ -9,6 +9,7 @@ from driver import PEER_KEX, in_background, load
 from servers import Trouble, end_process
 
 STORM_PARALLEL = 16
+STORM_RATE = 40          # Half of what sshd can do on two cores: the same for both.
 MANY_BESIDE = 20
 HOST_KEYS = {"ed25519": "ssh-ed25519", "ecdsa": "ecdsa-sha2-nistp256", "rsa": "rsa-sha2-512"}
 
@@ -54,7 +55,7 @@ class Sessions:
     # ---- keystrokes ----------------------------------------------------------
 
     def keys(self):
-        """Echoes at rest, beside one and many scp, beside as many exec streams, and in a storm of logins."""
+        """Echoes at rest, beside one and many scp, beside as many exec streams, in a storm of logins and beside some at a rate."""
         options = self.options
         more = ("--count", str(options.keystrokes), "--interval-ms", str(options.key_interval_ms))
 
@@ -80,6 +81,12 @@ class Sessions:
                                str(STORM_PARALLEL), "--kex", PEER_KEX):
                 return echo(target)
         self.keys_rows(f"in a storm of {STORM_PARALLEL} logins at once", in_a_storm)
+
+        def in_steady_logins(target):
+            with in_background(options, target, "connect", "--count", "1000000", "--parallel", "1000", "--rate",
+                               str(STORM_RATE), "--kex", PEER_KEX):
+                return echo(target)
+        self.keys_rows(f"beside {STORM_RATE} logins a second", in_steady_logins)
 
     def keys_rows(self, setting, one_run):
         self.add_result_rows("keys", setting, self.run_in_turn(f"keys {setting}", one_run), (

@@ -41,6 +41,21 @@ def test_connect(ringbench, region):
     assert 0 < result["p50_us"] <= result["p99_us"] <= result["max_us"]
 
 
+def test_connect_at_a_rate(ringbench, region):
+    done, result = run(ringbench, region, "connect", "--count", "20", "--parallel", "8", "--rate", "20")
+    assert done.returncode == 0, done.stderr
+    assert result["done"] == 20 and result["failed"] == 0
+    assert 0.95 <= result["seconds"] < 10  # The twentieth begins behind 950 ms, however fast the others were.
+
+
+def test_late_ones_count_from_when_they_were_due(ringbench, region):
+    """No coordinated omission: one at a time, all due at once, so that the last has waited for all before it."""
+    done, result = run(ringbench, region, "connect", "--count", "10", "--parallel", "1", "--rate", "100000")
+    assert done.returncode == 0, done.stderr
+    assert result["done"] == 10
+    assert result["max_us"] > 5 * result["latencies_us"][0][1]
+
+
 def test_its_packets_do_not_wait_for_acknowledgements(ringbench, region, server):
     """TCP_NODELAY: no 40 ms of Nagle's algorithm in a figure, whoever is measured."""
     is_there, is_over = threading.Event(), threading.Event()
