@@ -95,6 +95,7 @@ static void *resolver(void *unused)
 		struct resolve_job *job = CONTAINER_OF(pool.waiting.next, struct resolve_job, node);
 
 		list_del(&job->node);
+		job->is_waiting = false;
 		pthread_mutex_unlock(&pool.lock);
 		job->error = look_up(job->host, job->port, AI_ADDRCONFIG, job->addresses, &job->count);
 		pthread_mutex_lock(&pool.lock);
@@ -127,6 +128,7 @@ struct resolve_job *resolve_start(const char *host, uint16_t port, void *owner)
 		return NULL;
 	job->owner = owner;
 	job->port = port;
+	job->is_waiting = true;
 	snprintf(job->host, sizeof(job->host), "%s", host);
 	pthread_mutex_lock(&pool.lock);
 	list_add_tail(&pool.waiting, &job->node);
@@ -143,6 +145,12 @@ void resolve_cancel(struct resolve_job *job)
 {
 	/* Only the loop looks at owner, so whoever works on the job now is not disturbed. */
 	job->owner = NULL;
+	pthread_mutex_lock(&pool.lock);
+	if (job->is_waiting) {
+		list_del(&job->node);
+		free(job);
+	}
+	pthread_mutex_unlock(&pool.lock);
 }
 
 struct resolve_job *resolve_take(void)

@@ -19,7 +19,8 @@
 
 struct resolve_job {
 	struct list node;
-	void *owner; /* NULL: nobody wants the answer any more */
+	void *owner;     /* NULL: nobody wants the answer any more */
+	bool is_waiting; /* no thread has taken it; the pool's lock */
 	char host[HOST_BYTES_MAX + 1];
 	uint16_t port;
 	int error; /* of getaddrinfo */
@@ -33,7 +34,7 @@ void resolve_init(int notify_fd);
 uint32_t resolve_literal(const char *host, uint16_t port, struct sockaddr_storage ret[ADDRESSES_MAX]);
 /* Begins. NULL: no memory, no thread. */
 struct resolve_job *resolve_start(const char *host, uint16_t port, void *owner);
-/* The answer will be dropped. */
+/* Nobody is asked where that has not begun, else the answer is dropped. The job is not the caller's any more. */
 void resolve_cancel(struct resolve_job *job);
 /* The next job that is done and still wanted, or NULL. The caller frees it. */
 struct resolve_job *resolve_take(void);
