@@ -6,6 +6,9 @@
 
 #include "core/limits.h"
 
+/* Descriptors that whoever starts procd may have left open, where the kernel has no call for all of them. */
+#define INHERITED_FD_MAX 65536
+
 /* Gateway connections at once; each is a process. A setting. */
 #define STREAMS_DEFAULT 64
 #define STREAMS_MAX 4096

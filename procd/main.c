@@ -7,7 +7,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Descriptors 0, 1 and 2 must be somebody's, or a socket of ours would be a command's stdin. */
@@ -21,6 +23,19 @@ static int standard_open(void)
 	if (fd > STDERR_FILENO)
 		close(fd);
 	return fd < 0 ? -errno : 0;
+}
+
+/* What else our starter left open, a lock or a secret, is not for the sandbox's commands. */
+static void inherited_keep_here(void)
+{
+	int fd_max = (int)sysconf(_SC_OPEN_MAX);
+
+	/* Not close_range(3): not every libc that this is built with has it. */
+	if (syscall(SYS_close_range, STDERR_FILENO + 1u, ~0u, CLOSE_RANGE_CLOEXEC) == 0)
+		return;
+	/* Linux before 5.11; a limit of a billion stands for none. */
+	for (int fd = STDERR_FILENO + 1; fd < fd_max && fd < INHERITED_FD_MAX; fd++)
+		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
 static int keygen(int argc, char **argv)
@@ -51,6 +66,7 @@ static int serve(int argc, char **argv)
 
 	if (rc != 0)
 		return rc == 1 ? 0 : rc == -EINVAL ? 2 : 1;
+	inherited_keep_here();
 	/* Sets the level. A log thread has no use here: each process writes its few lines by itself. */
 	log.level = options.log_level;
 	rc = log_start(&log);

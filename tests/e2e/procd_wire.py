@@ -33,7 +33,7 @@ class Closed(Exception):
 class Server:
     """A procd process with keys and a home in `folder`."""
 
-    def __init__(self, program, folder, sandbox="box", arguments=(), listen="127.0.0.1:0", env=None):
+    def __init__(self, program, folder, sandbox="box", arguments=(), listen="127.0.0.1:0", env=None, pass_fds=()):
         self.folder = str(folder)
         self.sandbox = sandbox
         self.home = os.path.join(self.folder, "home")
@@ -52,7 +52,7 @@ class Server:
                 "--address-file", address_file, *arguments]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            env=env, start_new_session=True)
+                                            env=env, start_new_session=True, pass_fds=pass_fds)
         wait_for(lambda: os.path.exists(address_file) or self.process.poll() is not None)
         if self.process.poll() is not None:
             raise RuntimeError(self.log())

@@ -214,6 +214,18 @@ def test_no_foreign_descriptors(gateway):
     assert [line.split(b":")[0] for line in c.out.split()] == [b"pipe"] * 3, c.out
 
 
+def test_no_descriptors_of_who_started_procd(program, tmp_path):
+    """What its starter left open, such as a lock or a secret, is not for the sandbox's commands."""
+    with open(tmp_path / "secret", "w+b") as secret:
+        one = Server(program, tmp_path, pass_fds=(secret.fileno(),))
+    try:
+        with one.gateway() as g:
+            c = g.run("for f in /proc/$$/fd/*; do readlink $f; done")
+            assert [line.split(b":")[0] for line in c.out.split()] == [b"pipe"] * 3, c.out
+    finally:
+        one.stop()
+
+
 def test_signals_are_as_ever(gateway):
     c = gateway.run("grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status")
     words = dict(line.split() for line in c.out.decode().splitlines())
