@@ -169,8 +169,11 @@ bool source_emit(struct source *s, struct channel *c, uint32_t frames)
 			source_no_bytes(s, n);
 		return false;
 	}
-	/* Fewer bytes than asked for: it is empty, and more will be an event. An end that was announced is not. */
-	if ((uint32_t)n < asked)
+	/*
+	 * Fewer bytes than asked for: a pipe is empty, and more will be an event. An end that was announced is not. A socket may hold
+	 * more: a read stops at urgent data, and behind descriptors that were passed along.
+	 */
+	if ((uint32_t)n < asked && s->kind == SOURCE_PIPE)
 		s->is_readable = s->is_hung_up;
 	source_read(s, c, (uint32_t)n);
 	return true;

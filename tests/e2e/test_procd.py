@@ -966,6 +966,51 @@ def test_unix_path(gateway, tmp_path):
         assert c.out == hashlib.sha256(b"x" * 100000).digest()
 
 
+def test_urgent_data_holds_up_nothing(gateway):
+    """A read of a socket stops in front of an urgent byte, and what is behind it is no event of its own."""
+    is_sent = threading.Event()
+
+    def speak(sock):
+        with sock:
+            sock.sendall(b"before")
+            sock.send(b"!", socket.MSG_OOB)
+            sock.sendall(b"behind")
+            is_sent.set()
+            sock.recv(1)
+
+    with Peer(speak) as peer:
+        c = gateway.open("tcp", host=b"127.0.0.1", port=peer.port, credit=0)
+        assert is_sent.wait(10)
+        gateway.pump(0.1)
+        c.granted += 1000
+        c.frame(w.CREDIT, 1000)
+        c.wait(lambda: c.out == b"beforebehind", 5)
+        c.eof()
+        c.wait()
+
+
+def test_passed_descriptors_hold_up_nothing(gateway, tmp_path):
+    """A read of a Unix socket stops behind bytes that came with descriptors."""
+    is_sent = threading.Event()
+
+    def speak(sock):
+        with sock:
+            socket.send_fds(sock, [b"before"], [0])
+            sock.sendall(b"behind")
+            is_sent.set()
+            sock.recv(1)
+
+    with Peer(speak, socket.AF_UNIX, str(tmp_path / "s")):
+        c = gateway.open("unix", path=os.fsencode(tmp_path / "s"), credit=0)
+        assert is_sent.wait(10)
+        gateway.pump(0.1)
+        c.granted += 1000
+        c.frame(w.CREDIT, 1000)
+        c.wait(lambda: c.out == b"beforebehind", 5)
+        c.eof()
+        c.wait()
+
+
 def test_200_connections(gateway):
     with Peer(echo_until_eof) as peer:
         channels = [gateway.open("tcp", host=b"127.0.0.1", port=peer.port, wait=False) for _ in range(200)]
