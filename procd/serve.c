@@ -61,6 +61,8 @@ static void stream_options(int fd)
 
 __attribute__((noreturn)) static void run_session(struct serve *v, int fd, uint32_t slot)
 {
+	/* As a session of its own it is also scheduled on its own (autogroup, sched(7)): one that types does not share with 20 that copy. */
+	(void)setsid();
 	close(v->listen_fd);
 	close(v->signal_fd);
 	stream_options(fd);

@@ -535,6 +535,13 @@ def test_close_is_answered_once(gateway):
     assert gateway.run("echo on").out == b"on\n"
 
 
+def test_each_connection_is_scheduled_on_its_own(server):
+    with server.gateway() as one, server.gateway() as other:
+        assert one.run("echo on").out == other.run("echo on").out == b"on\n"
+        pids = session_pids(server)
+        assert len(pids) == 2 and [os.getsid(pid) for pid in pids] == pids
+
+
 def test_reaps_its_sessions(server):
     for _ in range(20):
         with server.gateway() as g:
