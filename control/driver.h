@@ -30,7 +30,10 @@ struct driver_report {
 	const char *reason;
 };
 
-/* Copies what it needs. Takes a database transaction, so it may wait for some milliseconds. Unknown sandboxes are ignored. */
+/*
+ * Copies what it needs. Takes a database transaction, so it may wait for some milliseconds. Unknown sandboxes are ignored. What the
+ * database does not take is kept and tried again: nothing has to be said twice.
+ */
 typedef void driver_report_fn(void *ctx, const struct driver_report *report);
 
 struct driver;

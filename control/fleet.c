@@ -28,8 +28,6 @@ static void text_cut(const char *text, char *ret_text, size_t size)
 static int report_store(struct fleet *f, const struct driver_report *r)
 {
 	struct sandbox b = {.state = r->state};
-	struct store *s;
-	int rc;
 
 	if (!bytes_copy_str(bytes_str(r->sandbox), b.id, sizeof(b.id)) ||
 	    (r->procd_url && !bytes_copy_str(bytes_str(r->procd_url), b.procd_url, sizeof(b.procd_url))) ||
@@ -37,14 +35,7 @@ static int report_store(struct fleet *f, const struct driver_report *r)
 		return -EINVAL;
 	if (r->reason)
 		text_cut(r->reason, b.reason, sizeof(b.reason));
-	s = store_take(f->pool);
-	if (!s)
-		return -EIO;
-	rc = sandbox_set(s, &b);
-	store_give(f->pool, s);
-	if (rc > 0)
-		feed_kick(f->feed);
-	return rc;
+	return reports_take(&f->reports, &b);
 }
 
 void fleet_report(void *ctx, const struct driver_report *r)
@@ -73,6 +64,13 @@ static int on_restore(void *ctx, const struct sandbox *b)
 	return 0;
 }
 
+void fleet_init(struct fleet *f, struct store_pool *pool, struct feed *feed)
+{
+	f->pool = pool;
+	f->feed = feed;
+	reports_init(&f->reports, pool, feed);
+}
+
 int fleet_start(struct fleet *f)
 {
 	struct store *s;
@@ -80,6 +78,10 @@ int fleet_start(struct fleet *f)
 
 	if (!f->driver)
 		return 0;
+	rc = reports_start(&f->reports);
+	if (rc < 0)
+		return rc;
+	f->is_started = true;
 	s = store_take(f->pool);
 	if (!s)
 		return -EIO;
@@ -90,9 +92,11 @@ int fleet_start(struct fleet *f)
 
 void fleet_stop(struct fleet *f)
 {
-	if (f->driver)
-		f->driver->ops->free(f->driver);
+	if (!f->driver)
+		return;
+	f->driver->ops->free(f->driver);
 	f->driver = NULL;
+	reports_stop(&f->reports, f->is_started);
 }
 
 int fleet_create(struct fleet *f, struct store *s, struct sandbox *b)
@@ -103,6 +107,7 @@ int fleet_create(struct fleet *f, struct store *s, struct sandbox *b)
 		return -ENOTSUP;
 	snprintf(b->driver, sizeof(b->driver), "%s", f->driver_name);
 	b->state = SANDBOX_RESUMING;
+	reports_forget(&f->reports, b->id);
 	rc = sandbox_add(s, b);
 	if (rc < 0)
 		return rc;

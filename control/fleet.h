@@ -9,6 +9,7 @@
 
 #include "control/driver.h"
 #include "control/feed.h"
+#include "control/reports.h"
 #include "control/sandboxes.h"
 
 struct fleet {
@@ -16,8 +17,12 @@ struct fleet {
 	struct feed *feed;
 	struct driver *driver;   /* NULL: sandboxes are imported */
 	const char *driver_name; /* which sandboxes are its */
+	struct reports reports;
+	bool is_started;
 };
 
+/* Before a driver is made for it, whose reports come here. */
+void fleet_init(struct fleet *f, struct store_pool *pool, struct feed *feed);
 /* Tells the driver of all its sandboxes. */
 MUST_USE int fleet_start(struct fleet *f);
 /* Frees the driver. */

@@ -40,6 +40,9 @@
 /* A resume that failed is not tried again for so long: users who wait would ask for it over and over. */
 #define RESUME_RETRY_S 10
 
+/* What a driver said and the database did not take is tried again after so long. */
+#define REPORT_RETRY_S 1
+
 /* Segments of a path, and the longest one after decoding. */
 #define PATH_SEGMENTS_MAX 8
 #define PATH_SEGMENT_MAX 128

@@ -156,8 +156,7 @@ static int server_start(struct server *s, char error[CONFIG_ERROR_BYTES])
 	if (rc < 0)
 		return rc;
 	rc = feed_new(s->pool, &s->feed);
-	s->fleet.pool = s->pool;
-	s->fleet.feed = s->feed;
+	fleet_init(&s->fleet, s->pool, s->feed);
 	if (rc == 0)
 		rc = publisher_make(s, error);
 	if (rc == 0)

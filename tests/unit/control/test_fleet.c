@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -74,7 +75,8 @@ static int setup(void **state)
 	assert_int_equal(feed_new(x.pool, &feed), 0);
 	memset(&fake, 0, sizeof(fake));
 	fake.driver.ops = &fake_ops;
-	fleet = (struct fleet){.pool = x.pool, .feed = feed, .driver = &fake.driver, .driver_name = "fake"};
+	fleet = (struct fleet){.driver = &fake.driver, .driver_name = "fake"};
+	fleet_init(&fleet, x.pool, feed);
 	return 0;
 }
 
@@ -232,6 +234,59 @@ static void test_reports_that_cannot_be(void **state)
 	report("rs-unknown", SANDBOX_RUNNING, NULL);
 }
 
+static void database_break(bool is_broken)
+{
+	assert_true(
+		store_exec(x.s,
+			   is_broken ? "ALTER TABLE sandboxes RENAME TO away" : "ALTER TABLE away RENAME TO sandboxes",
+			   NULL, 0, NULL, NULL) >= 0);
+}
+
+static void wait_for_state(const char *id, enum sandbox_state state)
+{
+	for (int i = 0; i < 1000 && find(id).state != state; i++)
+		(void)usleep(10000);
+	assert_int_equal(find(id).state, state);
+}
+
+/* A driver says it once: a database that was away for a while has it afterwards, and of each sandbox what was said last. */
+static void test_reports_outlast_a_database_that_is_away(void **state)
+{
+	make("rs-one");
+	make("rs-two");
+	assert_int_equal(fleet_start(&fleet), 0);
+	database_break(true);
+	report("rs-one", SANDBOX_STOPPED, "killed");
+	report("rs-one", SANDBOX_RUNNING, NULL);
+	report("rs-two", SANDBOX_RUNNING, NULL);
+	database_break(false);
+	report("rs-two", SANDBOX_PAUSED, NULL);
+	wait_for_state("rs-one", SANDBOX_RUNNING);
+	assert_string_equal(find("rs-one").procd_url, "tcp://127.0.0.1:7");
+	assert_int_equal(find("rs-two").state, SANDBOX_PAUSED);
+}
+
+/* What is owed of a sandbox is not said of the next one of its name. */
+static void test_nothing_is_owed_of_one_made_anew(void **state)
+{
+	struct sandbox b;
+
+	make("rs-one");
+	database_break(true);
+	report("rs-one", SANDBOX_STOPPED, "killed");
+	database_break(false);
+	b = find("rs-one");
+	assert_int_equal(fleet_remove(&fleet, x.s, &b), 0);
+	make("rs-one");
+	make("rs-two");
+	database_break(true);
+	report("rs-two", SANDBOX_PAUSED, NULL);
+	database_break(false);
+	assert_int_equal(fleet_start(&fleet), 0);
+	wait_for_state("rs-two", SANDBOX_PAUSED);
+	assert_int_equal(find("rs-one").state, SANDBOX_RESUMING);
+}
+
 /* Only its own: not imported ones, not another driver's. */
 static void test_whose(void **state)
 {
@@ -263,6 +318,8 @@ int main(void)
 		TEST(test_many_ask_once),
 		TEST(test_long_reasons_are_cut_at_a_character),
 		TEST(test_reports_that_cannot_be),
+		TEST(test_reports_outlast_a_database_that_is_away),
+		TEST(test_nothing_is_owed_of_one_made_anew),
 		TEST(test_whose),
 	};
 
