@@ -24,6 +24,8 @@ from waiting import resident_bytes, wait_until
 
 FAST = "KexAlgorithms=curve25519-sha256"
 
+MACS = ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512"]
+
 
 MIB = 1 << 20
 PACKET = 32 << 10
@@ -76,6 +78,18 @@ def test_both_directions_at_once(region, random16, opts):
     argv = region.ssh_argv("cat", opts=["RekeyLimit=1M", *opts], flags=("-v",))
     result = pipe_sha(argv, random16.path)
     assert result.status == 0, result
+    assert exchanges(result.err) >= exchanges_for(random16.bytes, MIB), result
+    assert (result.sha, result.count) == (random16.sha, random16.bytes)
+
+
+@pytest.mark.parametrize("mac", MACS)
+@pytest.mark.parametrize("cipher", ["aes128-ctr", "aes192-ctr", "aes256-ctr"])
+def test_with_each_mac(region, random16, cipher, mac):
+    """The counter and the MAC go on from packets that libssh sealed, and begin anew with each key."""
+    argv = region.ssh_argv("cat", opts=["RekeyLimit=1M", FAST, f"Ciphers={cipher}", f"MACs={mac}"], flags=("-v",))
+    result = pipe_sha(argv, random16.path)
+    assert result.status == 0, result
+    assert f"cipher: {cipher} MAC: {mac}" in result.err, result
     assert exchanges(result.err) >= exchanges_for(random16.bytes, MIB), result
     assert (result.sha, result.count) == (random16.sha, random16.bytes)
 
@@ -177,7 +191,8 @@ class TestByTheGateway:
         with Region(bin_dir, settings) as started:
             yield started
 
-    @pytest.mark.parametrize("opts", [[], ["Ciphers=chacha20-poly1305@openssh.com"]])
+    @pytest.mark.parametrize("opts", [[], ["Ciphers=chacha20-poly1305@openssh.com"],
+                                      *(["Ciphers=aes128-ctr", f"MACs={mac}"] for mac in MACS)])
     def test_under_load(self, rekeying, random16, opts):
         argv = rekeying.ssh_argv("cat", flags=("-v",), opts=opts)
         result = pipe_sha(argv, random16.path)
