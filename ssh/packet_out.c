@@ -13,11 +13,14 @@
 #include "libssh/ssh2.h"
 #include "libssh/wrapper.h"
 
+#include <openssl/evp.h>
+
 #include <errno.h>
 #include <string.h>
 
 #define LENGTH_BYTES 4
-#define TAG_BYTES 16
+/* Behind the packet: the cipher's tag, or the MAC. */
+#define TAG_BYTES_MAX DIGEST_MAX_LEN
 #define PADDING_MIN 4
 #define PADDING_MAX (PADDING_MIN + 16)
 /*
@@ -28,7 +31,22 @@
 /* RFC 4344 section 3.1: rekey long before sequence numbers come round; libssh's own limit. */
 #define PACKETS_MAX (1UL << 31)
 
-/* The cipher, where packets may go this way: authenticated, no key exchange running or due, an AEAD cipher. */
+static bool is_ctr(const struct ssh_cipher_struct *cipher)
+{
+	return cipher->ciphertype == SSH_AES128_CTR || cipher->ciphertype == SSH_AES192_CTR ||
+	       cipher->ciphertype == SSH_AES256_CTR;
+}
+
+static bool is_known(const struct ssh_crypto_struct *crypto)
+{
+	if (crypto->do_compress_out)
+		return false;
+	if (is_ctr(crypto->out_cipher))
+		return crypto->out_hmac == SSH_HMAC_SHA256 || crypto->out_hmac == SSH_HMAC_SHA512;
+	return crypto->out_cipher->aead_encrypt && crypto->out_cipher->tag_size == hmac_digest_len(crypto->out_hmac);
+}
+
+/* The cipher, where packets may go this way: authenticated, no key exchange running or due, a cipher and a MAC that are known here. */
 static struct ssh_cipher_struct *fast_cipher(struct conn *c)
 {
 	ssh_session s = c->session;
@@ -38,9 +56,9 @@ static struct ssh_cipher_struct *fast_cipher(struct conn *c)
 	if (!c->auth.is_done || s->dh_handshake_state != DH_STATE_FINISHED || !crypto ||
 	    crypto->used != SSH_DIRECTION_BOTH)
 		return NULL;
-	cipher = crypto->out_cipher;
-	if (!cipher->aead_encrypt || cipher->tag_size != TAG_BYTES || crypto->do_compress_out)
+	if (!is_known(crypto))
 		return NULL;
+	cipher = crypto->out_cipher;
 	if (cipher->packets >= PACKETS_MAX ||
 	    (cipher->max_blocks != 0 && cipher->blocks + CHAN_PACKET_MAX / cipher->blocksize >= cipher->max_blocks))
 		return NULL; /* libssh's way begins the key exchange */
@@ -59,7 +77,7 @@ static int open_packet(struct chan *ch, bool is_error)
 	if (!fast_cipher(c))
 		return 0;
 	p = chain_reserve(libssh_socket_out(c->session->socket),
-			  LENGTH_BYTES + 1 + CHAN_DATA_HEAD_MAX + ch->peer_packet + PADDING_MAX + TAG_BYTES);
+			  LENGTH_BYTES + 1 + CHAN_DATA_HEAD_MAX + ch->peer_packet + PADDING_MAX + TAG_BYTES_MAX);
 	if (!p)
 		return -ENOMEM;
 	w = (struct wire_writer){.p = p + LENGTH_BYTES + 1};
@@ -111,7 +129,7 @@ static void padding_take(uint8_t *p, size_t n)
 	static _Thread_local size_t left;
 
 	if (left < n) {
-		/* Without random bytes zeroes will do: the padding of an AEAD packet hides nothing. */
+		/* Without random bytes zeroes will do: with these ciphers padding hides nothing. */
 		if (!ssh_get_random(pool, sizeof(pool), 0))
 			memset(pool, 0, sizeof(pool));
 		left = sizeof(pool);
@@ -120,11 +138,58 @@ static void padding_take(uint8_t *p, size_t n)
 	memcpy(p, pool + left, n);
 }
 
+/* In place; the tag comes behind the n bytes. False: p may still be readable. */
+static bool seal_aead(struct conn *c, uint8_t *p, size_t n)
+{
+	static const uint8_t no_tag[TAG_BYTES_MAX];
+	struct ssh_cipher_struct *cipher = c->session->current_crypto->out_cipher;
+
+	/* It says nothing when it fails. The tag comes last. */
+	memset(p + n, 0, cipher->tag_size);
+	cipher->aead_encrypt(cipher, p, p, n, p + n, c->session->send_seq);
+	return memcmp(p + n, no_tag, cipher->tag_size) != 0;
+}
+
+/* The same; libssh's encrypt would say nothing when it fails. The counter goes on in libssh's own context. */
+static bool ctr_encrypt(struct ssh_cipher_struct *cipher, uint8_t *p, size_t n)
+{
+	int done = 0;
+
+	return EVP_EncryptUpdate(cipher->ctx, p, &done, p, (int)n) == 1 && done == (int)n;
+}
+
+static bool add_mac(struct conn *c, uint8_t *p, size_t n)
+{
+	return ssh_packet_mac(c->session->current_crypto, SSH_DIRECTION_OUT, c->session->send_seq, p, n, p + n) ==
+	       SSH_OK;
+}
+
+/* The MAC is of what is sent, behind a length that can be read (-etm), or of what is then encrypted with its length. */
+static bool seal_ctr(struct conn *c, uint8_t *p, size_t n)
+{
+	struct ssh_crypto_struct *crypto = c->session->current_crypto;
+
+	if (crypto->out_hmac_etm)
+		return ctr_encrypt(crypto->out_cipher, p + LENGTH_BYTES, n - LENGTH_BYTES) && add_mac(c, p, n);
+	return add_mac(c, p, n) && ctr_encrypt(crypto->out_cipher, p, n);
+}
+
+/* What makes the encrypted part whole blocks. The length field belongs to it where it is encrypted with the rest. */
+static size_t padding_for(const struct ssh_crypto_struct *crypto, size_t body)
+{
+	size_t block = crypto->out_cipher->blocksize;
+	size_t n = 1 + body, padding;
+
+	if (is_ctr(crypto->out_cipher) && !crypto->out_hmac_etm)
+		n += LENGTH_BYTES;
+	padding = block - n % block;
+	return padding < PADDING_MIN ? padding + block : padding;
+}
+
 void packet_out_seal(struct conn *c)
 {
-	static const uint8_t no_tag[TAG_BYTES];
 	struct packet_out *o = &c->packet;
-	struct ssh_cipher_struct *cipher;
+	struct ssh_crypto_struct *crypto;
 	struct wire_writer w;
 	size_t body, padding, packet;
 	uint8_t *p = o->at;
@@ -132,30 +197,24 @@ void packet_out_seal(struct conn *c)
 	if (!p)
 		return;
 	o->at = NULL;
-	cipher = c->session->current_crypto->out_cipher;
+	crypto = c->session->current_crypto;
 	w = (struct wire_writer){.p = p + o->head_bytes - 4};
 	wire_put_u32(&w, o->payload_bytes);
-	/* The length field is not encrypted with the rest, so it does not count for the block size. */
 	body = o->head_bytes - LENGTH_BYTES - 1 + o->payload_bytes;
-	padding = cipher->blocksize - (1 + body) % cipher->blocksize;
-	if (padding < PADDING_MIN)
-		padding += cipher->blocksize;
+	padding = padding_for(crypto, body);
 	packet = LENGTH_BYTES + 1 + body + padding;
 	w.p = p;
 	wire_put_u32(&w, (uint32_t)(packet - LENGTH_BYTES));
 	wire_put_u8(&w, (uint8_t)padding);
 	padding_take(p + packet - padding, padding);
-	/* It says nothing when it fails, and p may then still be readable. The tag comes last. */
-	memset(p + packet, 0, TAG_BYTES);
-	cipher->aead_encrypt(cipher, p, p, packet, p + packet, c->session->send_seq);
-	if (memcmp(p + packet, no_tag, TAG_BYTES) == 0) {
+	if (!(is_ctr(crypto->out_cipher) ? seal_ctr : seal_aead)(c, p, packet)) {
 		memset(p, 0, packet);
 		chain_commit(libssh_socket_out(c->session->socket), 0);
 		conn_end(c, "encryption failed", false);
 		return;
 	}
-	chain_commit(libssh_socket_out(c->session->socket), packet + TAG_BYTES);
+	chain_commit(libssh_socket_out(c->session->socket), packet + hmac_digest_len(crypto->out_hmac));
 	c->session->send_seq++;
-	cipher->packets++;
-	cipher->blocks += body / cipher->blocksize;
+	crypto->out_cipher->packets++;
+	crypto->out_cipher->blocks += body / crypto->out_cipher->blocksize;
 }
