@@ -13,8 +13,11 @@ uint64_t bench_now_us(void)
 
 void bench_fail(struct bench *b, const char *what, const char *reason)
 {
-	if (!b->failure[0])
-		snprintf(b->failure, sizeof(b->failure), "%s: %s", what, reason);
+	if (b->failure[0])
+		return;
+	snprintf(b->failure, sizeof(b->failure), "%s: %s", what, reason);
+	/* At once: who loads a server beside a measurement is ended before it could say that it was no load. */
+	fprintf(stderr, "%sringbench: %s: %s\n", b->options.is_quiet ? "" : "\r\033[K", b->scenario->name, b->failure);
 }
 
 void bench_result(struct bench *b, const char *name, double value)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import subprocess
+import tempfile
 
 from measure import Altered, measured
 from servers import Trouble, end_process, say, start_server, wait_for
@@ -40,18 +41,20 @@ def load(options, target, scenario, *more, address=None):
 
 @contextlib.contextmanager
 def in_background(options, target, scenario, *more):
-    """A load that goes on while the body runs; it is ended by its pid."""
+    """A load that goes on while the body runs; it is ended by its pid. One that failed meanwhile was none."""
     argv = ringbench(options, target, scenario, *more)
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, text=True)
-    try:
-        yield process
-        if process.poll() is not None:
-            raise Trouble(f"the load beside it ended early: {process.stderr.read().strip()[-300:]}")
-    finally:
-        end_process(process)
-        process.stderr.close()
-        target.wait_for_rest()  # The next one is not to run beside its end.
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors)
+        try:
+            yield process
+            status = process.poll()
+        finally:
+            end_process(process)
+            target.wait_for_rest()  # The next one is not to run beside its end.
+        errors.seek(0)
+        words = errors.read().strip()[-300:]
+        if status is not None or words:
+            raise Trouble(f"the load beside it {'failed' if words else 'ended early'}: {words}")
 
 
 @contextlib.contextmanager

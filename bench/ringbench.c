@@ -307,7 +307,5 @@ int main(int argc, char **argv)
 		return 1;
 	add_common_results(&bench);
 	print_results(&bench, s->name);
-	if (bench.failure[0])
-		fprintf(stderr, "ringbench: %s: %s\n", s->name, bench.failure);
 	return bench.failure[0] ? 1 : 0;
 }

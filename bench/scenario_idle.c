@@ -23,6 +23,7 @@ struct sleeper {
 static struct {
 	struct sleeper *sleepers;
 	uint32_t resting;
+	bool is_waking;
 	struct timer hold;
 	struct mail input_ended;
 } idle;
@@ -31,6 +32,7 @@ static void begin(struct bench *b);
 
 static void wake_all(struct bench *b)
 {
+	idle.is_waking = true;
 	for (uint32_t i = 0; i < b->options.count; i++)
 		if (idle.sleepers[i].client)
 			client_close(idle.sleepers[i].client);
@@ -84,7 +86,9 @@ static void rest(struct sleeper *s)
 
 	histogram_add(&b->latency, bench_now_us() - s->began_us);
 	b->done++;
-	if (++idle.resting == b->options.count)
+	if (idle.is_waking)
+		client_close(s->client);
+	else if (++idle.resting == b->options.count)
 		all_rest(b);
 	else if (b->begun < b->options.count)
 		begin(b);
@@ -130,9 +134,12 @@ static void on_chan_closed(struct client_chan *ch, int status)
 {
 	struct sleeper *s = ch->owner;
 
-	(void)status;
-	if (s->client)
-		client_close(s->client);
+	/* Fewer sessions than were asked for take less memory. */
+	if (idle.is_waking)
+		return;
+	s->bench->failed++;
+	bench_fail(s->bench, "a session", bench_status_words(status));
+	wake_all(s->bench);
 }
 
 static const struct client_chan_events chan_events = {

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -105,6 +106,49 @@ def test_idle(ringbench, region):
     assert done.returncode == 0, done.stderr
     assert "resting 5" in done.stdout.splitlines()
     assert result["bytes"] == 500000
+
+
+def test_a_session_that_does_not_rest_to_the_end_is_a_failure(ringbench, region):
+    """Whoever takes the memory of so many sessions would divide by too many."""
+    argv = [ringbench, "idle", "--address", f"{region.host}:{region.port}", "--user", region.box, "--identity", region.identity,
+            "--count", "3", "--size", "1000", "--quiet", "--limit", "60"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as idle:
+        assert idle.stdout.readline() == "resting 3\n"
+        cats = [pid for pid in os.listdir("/proc") if pid.isdigit() and is_cat_of(pid, region.home)]
+        assert len(cats) == 3
+        os.kill(int(cats[0]), signal.SIGKILL)
+        assert idle.wait(60) == 1
+        assert "a session" in idle.stderr.read()
+
+
+def is_cat_of(pid, home):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as f:
+            return f.read() == b"cat\0" and os.readlink(f"/proc/{pid}/cwd") == os.path.realpath(home)
+    except OSError:
+        return False
+
+
+def test_a_load_that_failed_is_no_load(request, monkeypatch, region):
+    """What was measured beside it would be better than it is."""
+    monkeypatch.syspath_prepend(BENCH)
+    from driver import in_background
+    from servers import Trouble
+    options = types.SimpleNamespace(bin=os.path.abspath(request.config.getoption("--bin")))
+    target = types.SimpleNamespace(host=region.host, port=region.port, users=[region.box], identity=region.identity,
+                                   wait_for_rest=lambda: None)
+    ringbench = os.path.join(options.bin, "ringbench")
+
+    def meanwhile():
+        done, _ = run(ringbench, region, "connect", "--count", "10", "--parallel", "1")
+        assert done.returncode == 0
+
+    argv = ("connect", "--count", "1000000", "--parallel", "10", "--rate", "50")
+    with in_background(options, target, *argv):
+        meanwhile()
+    target.users = ["rs-nobody"]
+    with pytest.raises(Trouble, match="denied"), in_background(options, target, *argv):
+        meanwhile()
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
