@@ -172,8 +172,11 @@ void session_close(struct session *s, const char *reason)
 	idle_stop(s);
 	uncount_unauthenticated(s);
 	bridge_close(&s->bridge);
-	if (s->conn)
+	if (s->conn) {
 		conn_flush(s->conn);
+		/* It may be in the middle of a read, whose other packets would find nothing to work on. */
+		conn_stop(s->conn);
+	}
 	/* What the client should still read goes out first; he sends nothing that we would heed. */
 	if (s->client.out.bytes > 0) {
 		timer_start(s->ring, &s->timer, SESSION_LINGER_MS);

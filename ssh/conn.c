@@ -225,6 +225,11 @@ void conn_end(struct conn *c, const char *reason, bool is_clean)
 	c->events->on_end(c, reason, is_clean);
 }
 
+void conn_stop(struct conn *c)
+{
+	c->has_ended = true;
+}
+
 int conn_send(struct conn *c)
 {
 	uint32_t bytes;

@@ -222,6 +222,9 @@ void conn_disconnect(struct conn *c, uint32_t code, const char *text);
 #define DISCONNECT_TOO_MANY_CONNECTIONS 12
 #define DISCONNECT_NO_MORE_AUTH_METHODS 14
 
+/* Ends without a word and without on_end: nothing is sent, handled or reported any more, the rest of the read at hand included. */
+void conn_stop(struct conn *c);
+
 /* Completes what chan_write has begun: call it before what stands in `out` is sent. */
 void conn_flush(struct conn *c);
 /* keepalive@openssh.com with a wish for a reply. */

@@ -50,6 +50,7 @@ void test_procd_outlives_the_client(void **state);
 void test_nobody_asks_for_the_gone(void **state);
 void test_warning_leaves_the_window(void **state);
 void test_words_before_a_key_exchange(void **state);
+void test_ends_inside_a_read(void **state);
 void test_keepalive_is_not_sent(void **state);
 void test_rest_outlasts_answers(void **state);
 void test_answer_to_login_is_not_taken(void **state);

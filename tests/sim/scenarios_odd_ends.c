@@ -302,6 +302,49 @@ static void words_before_a_key_exchange(void)
 }
 SCENARIO(words_before_a_key_exchange, 20)
 
+/* --- the session ends inside a read --- */
+
+static uint32_t opens_seen;
+
+/* As where there is no memory for what the packet asks for. */
+static enum chan_answer close_session(struct chan *ch, const struct chan_open *o)
+{
+	opens_seen++;
+	session_close(conn_owner(chan_conn(ch)), "out of memory");
+	return CHAN_NO;
+}
+
+/*
+ * A session that ends while one packet of a read is handled is not given the others: they would connect to procd, or ask where the
+ * sandbox is, for a session that is about to be freed.
+ */
+static void ends_inside_a_read(void)
+{
+	struct client_options o = gateway_client_options();
+	struct client_chan_plan plan = {.command = "tcp", .window_bytes = 64 * 1024};
+	static struct conn_events events;
+	struct conn *conn;
+	struct sim_client *c;
+
+	gateway_never_rekeys();
+	o.rekey_bytes = 0;
+	sim.weather.chunk_max = 64 * 1024;
+	c = gateway_client(&o);
+	CHECK(sim_run(is_on_the_worker, NULL, sim.now_us + 60 * SECOND));
+	CHECK(sim_run(client_live, c, sim.now_us + 60 * SECOND));
+	conn = gateway_session()->conn;
+	events = *conn->events;
+	events.on_chan_open = close_session;
+	conn->events = &events;
+	opens_seen = 0;
+	for (uint32_t i = 0; i < 8; i++)
+		client_open(c, &plan);
+	CHECK(sim_run(no_sessions, NULL, sim.now_us + SESSION_LINGER_MS * 1000 + 60 * SECOND));
+	CHECK(opens_seen == 1 && gw.places[0].connect_count == 0);
+	client_free(c);
+}
+SCENARIO(ends_inside_a_read, 20)
+
 /* --- deadlines --- */
 
 /* SUCCESS waits behind much that the client does not read: he has a while for that, and no longer. */

@@ -617,6 +617,7 @@ int main(void)
 		cmocka_unit_test(test_client_gives_a_channel_up),
 		cmocka_unit_test(test_procd_ends_while_the_client_is_not_read),
 		cmocka_unit_test(test_encryption_fails),
+		cmocka_unit_test(test_ends_inside_a_read),
 		cmocka_unit_test(test_channels_wait),
 	};
 	int rc;
