@@ -33,11 +33,11 @@ struct sftp_io {
 	void (*consume)(void *ctx, size_t n);
 
 	/*
-	 * Room for n output bytes (n <= SFTP_RESERVE_MAX) in one piece; blocks while the output is full; NULL when the peer
-	 * is gone. commit sends the first n of them, at most what was reserved. A reservation that is followed by another
-	 * one instead of a commit is given up.
+	 * Room for n output bytes (n <= SFTP_RESERVE_MAX) in one piece; blocks while the output is full. 0, -EPIPE when the peer
+	 * is gone, or another negative errno, which is no end that looks like success. commit sends the first n of them, at most
+	 * what was reserved. A reservation that is followed by another one instead of a commit is given up.
 	 */
-	uint8_t *(*reserve)(void *ctx, size_t n);
+	int (*reserve)(void *ctx, size_t n, uint8_t **ret_p);
 	int (*commit)(void *ctx, size_t n);
 
 	/* May be NULL. True when nobody waits for answers any more: a long copy-data then stops. */

@@ -92,14 +92,15 @@ static void filter_consume(void *ctx, size_t n)
 	f->in_at += n;
 }
 
-static uint8_t *filter_reserve(void *ctx, size_t n)
+static int filter_reserve(void *ctx, size_t n, uint8_t **ret_p)
 {
 	struct filter *f = ctx;
+	int r = OUTPUT_BYTES - f->out_n < n ? filter_flush(f) : 0;
 
 	ASSERT(n <= SFTP_RESERVE_MAX);
-	if (OUTPUT_BYTES - f->out_n < n && filter_flush(f) < 0)
-		return NULL;
-	return f->out + f->out_n;
+	if (r == 0)
+		*ret_p = f->out + f->out_n;
+	return r;
 }
 
 static int filter_commit(void *ctx, size_t n)

@@ -19,11 +19,11 @@ static int notify_fd(void *ctx)
 	return ((struct channel *)ctx)->session->notify_fd;
 }
 
-static uint8_t *io_reserve(void *ctx, size_t n)
+static int io_reserve(void *ctx, size_t n, uint8_t **ret_p)
 {
 	struct sftp_channel *f = of(ctx);
-	uint8_t *p = NULL;
 	struct block *b;
+	int rc = 0;
 
 	ASSERT(n <= SFTP_RESERVE_MAX);
 	pthread_mutex_lock(&f->lock);
@@ -45,10 +45,14 @@ static uint8_t *io_reserve(void *ctx, size_t n)
 		if (b)
 			block_queue_add(&f->out, b);
 	}
-	if (!f->is_gone && b)
-		p = b->data + b->end;
+	if (f->is_gone)
+		rc = -EPIPE;
+	else if (!b)
+		rc = -ENOMEM;
+	else
+		*ret_p = b->data + b->end;
 	pthread_mutex_unlock(&f->lock);
-	return p;
+	return rc;
 }
 
 static int io_commit(void *ctx, size_t n)

@@ -17,11 +17,12 @@ int sftp_reply_begin(struct sftp *s, uint8_t type, uint32_t id, size_t room, str
 {
 	size_t n = 4 + 1 + 4 + room;
 	uint8_t *p;
+	int r;
 
 	ASSERT(n <= SFTP_RESERVE_MAX);
-	p = s->io->reserve(s->io->ctx, n);
-	if (!p)
-		return -EPIPE;
+	r = s->io->reserve(s->io->ctx, n, &p);
+	if (r)
+		return r;
 	*ret_out = (struct sftp_out){.base = p, .p = p + 4, .end = p + n};
 	*sftp_put_room(ret_out, 1) = type;
 	sftp_put_u32(ret_out, id);

@@ -73,7 +73,7 @@ static void io_consume(void *ctx, size_t n)
 	pthread_mutex_unlock(&s->lock);
 }
 
-static uint8_t *io_reserve(void *ctx, size_t n)
+static int io_reserve(void *ctx, size_t n, uint8_t **ret_p)
 {
 	struct server *s = ctx;
 	bool is_deaf;
@@ -85,7 +85,10 @@ static uint8_t *io_reserve(void *ctx, size_t n)
 	free(s->reserved);
 	s->reserved = is_deaf ? NULL : malloc(n);
 	s->reserved_n = n;
-	return s->reserved;
+	if (!s->reserved)
+		return is_deaf ? -EPIPE : -ENOMEM;
+	*ret_p = s->reserved;
+	return 0;
 }
 
 static int io_commit(void *ctx, size_t n)

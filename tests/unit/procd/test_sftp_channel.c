@@ -4,6 +4,7 @@
 #include "procd/channel.h"
 #include "procd/session.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -93,9 +94,34 @@ static void test_ends_behind_words(void **state)
 	close(s->notify_fd);
 }
 
+static int reserve_fails(void *ctx, size_t n, uint8_t **ret_p)
+{
+	(void)n, (void)ret_p;
+	return *(const int *)ctx;
+}
+
+/* An answer for which there is no memory is no end that looks like success, as that of a client that has gone is. */
+static void test_no_memory_for_an_answer(void **state)
+{
+	static const int whys[] = {-ENOMEM, -EPIPE};
+	const struct sftp_options options = {.home = "/"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(whys); i++) {
+		int why = whys[i];
+		const struct sftp_io io = {.ctx = &why, .reserve = reserve_fails};
+		struct sftp *s = sftp_new(&io, &options);
+
+		assert_non_null(s);
+		assert_int_equal(sftp_take(s, init, sizeof(init)), why);
+		sftp_free(s);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_no_memory_for_an_answer),
 		cmocka_unit_test(test_ends_behind_words),
 	};
 
