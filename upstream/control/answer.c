@@ -299,6 +299,7 @@ static int route_words_take(const json_t *data, struct control_route_call *r, ch
 static int motd_take(const json_t *data, json_t *to, char *ret_reason)
 {
 	const json_t *value = json_object_get(data, "motd");
+	char plain[MOTD_TEXT_MAX];
 	const char *text;
 	size_t n;
 
@@ -311,7 +312,33 @@ static int motd_take(const json_t *data, json_t *to, char *ret_reason)
 	if (n > MOTD_TEXT_MAX)
 		for (n = MOTD_TEXT_MAX; (text[n] & 0xc0) == 0x80;)
 			n--;
-	return json_object_set_new(to, "motd", json_stringn(text, n)) < 0 ? -ENOMEM : 0;
+	/* The one character that JSON has as it is and YAML never has. */
+	for (size_t i = 0; i < n; i++)
+		plain[i] = text[i] == 0x7f ? '?' : text[i];
+	return json_object_set_new(to, "motd", json_stringn(plain, n)) < 0 ? -ENOMEM : 0;
+}
+
+/*
+ * The text is read as YAML, which has no pairs of surrogates: "\uD83D\uDE00" becomes "\U0001F600", which is shorter. All else
+ * that jansson escapes is the same in both.
+ */
+static void join_surrogates(char *text)
+{
+	char *to = text;
+	unsigned high, low;
+
+	for (const char *p = text; *p;) {
+		if (p[0] == '\\' && p[1] == 'u' && p[2] == 'D' && sscanf(p, "\\u%4x\\u%4x", &high, &low) == 2 &&
+		    high >= 0xd800 && high < 0xdc00) {
+			to += sprintf(to, "\\U%08X", 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00));
+			p += strlen("\\uD83D\\uDE00");
+			continue;
+		}
+		if (*p == '\\')
+			*to++ = *p++;
+		*to++ = *p++;
+	}
+	*to = 0;
 }
 
 /* All as one text, for who knows what they mean. */
@@ -339,12 +366,14 @@ static int policy_take(const json_t *data, char ret[POLICY_TEXT_MAX], char *ret_
 	ret[0] = 0;
 	if (!err && json_object_size(both) > 0) {
 		n = json_dumpb(both, ret, POLICY_TEXT_MAX - 1, JSON_ENSURE_ASCII | JSON_SORT_KEYS);
-		if (n == 0)
+		if (n == 0) {
 			err = -ENOMEM;
-		else if (n >= POLICY_TEXT_MAX)
+		} else if (n >= POLICY_TEXT_MAX) {
 			err = wrong(ret_reason, "the policies are too large");
-		else
+		} else {
 			ret[n] = 0;
+			join_surrogates(ret);
+		}
 	}
 	json_decref(both);
 	return err;

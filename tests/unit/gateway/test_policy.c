@@ -3,6 +3,7 @@
 #include "core/yaml.h"
 #include "gateway/config.h"
 #include "gateway/link_setup.h"
+#include "upstream/control/answer.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -384,6 +385,39 @@ static void test_region_defaults(void **state)
 	policy_put(p.region);
 }
 
+/* Whatever the words of a control plane are, what is kept of them can be read: nobody is kept out by them. */
+static void test_a_motd_can_be_read(void **state)
+{
+	static const struct {
+		const char *json, *said;
+	} cases[] = {
+		{"\xf0\x9f\x98\x80 up", "\xf0\x9f\x98\x80 up"},
+		{"\\uD83D\\uDE00\\\\uD83D \xf4\x8f\xbf\xbf", "\xf0\x9f\x98\x80\\uD83D \xf4\x8f\xbf\xbf"},
+		{"a\x7f\\u007f\\u0080\\uFEFF\\u2028\\uFFFF", "a???\ufeff\u2028\xef\xbf\xbf"},
+		{"\\\"\\\\\\t/", "\"\\\t/"},
+	};
+	static const struct grant grant = {.team = "t-1", .user = "u-1"};
+	struct control_route_call r = {.sandbox = "sb-1", .grants = &grant, .grant_count = 1};
+	char reason[CONTROL_REASON_MAX], body[512], error[128];
+
+	answer_init();
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct policies p = {0};
+		struct policy *team = NULL, *sandbox = NULL;
+
+		snprintf(body, sizeof(body),
+			 "{\"success\": true, \"data\": {\"sandbox_id\": \"sb-1\", \"team_id\": \"t-1\", \"user_id\": "
+			 "\"u-1\", \"procd_url\": \"tcp://127.0.0.1:7000\", \"motd\": \"%s\"}}",
+			 cases[i].json);
+		assert_int_equal(answer_route(bytes_str(body), &r, reason), 0);
+		if (policies_read(r.policy, &team, &sandbox, error, sizeof(error)) < 0)
+			fail_msg("%s: %s", r.policy, error);
+		p.sandbox = sandbox;
+		assert_string_equal(policies_motd(&p), cases[i].said);
+		policy_put(sandbox);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -395,6 +429,7 @@ int main(void)
 		cmocka_unit_test(test_mistakes),
 		cmocka_unit_test(test_json),
 		cmocka_unit_test(test_region_defaults),
+		cmocka_unit_test(test_a_motd_can_be_read),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
