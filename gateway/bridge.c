@@ -227,6 +227,9 @@ static void on_failed(void *owner, enum verdict why, const char *text)
 
 	snprintf(b->lost_text, sizeof(b->lost_text), "%s", text);
 	stop_finding(b);
+	/* Who may not enter any more is not let in by where it was: the next channel asks again. */
+	if (why == VERDICT_NO)
+		b->session->route.addr_bytes = 0;
 	if (b->procd.state != PROCD_READY)
 		lose(b, b->lost_text);
 	else if (why == VERDICT_NO)

@@ -471,3 +471,52 @@ static void paused_while_live(void)
 	client_free(c);
 }
 SCENARIO(paused_while_live, 80)
+
+/* --- the directory is asked because procd is silent, and knows better --- */
+
+static uint32_t connects(void)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < ROUTES_MAX; i++)
+		count += gw.places[i].connect_count;
+	return count;
+}
+
+static bool chan_is_closed(void *ctx)
+{
+	gateway_watch();
+	return ((const struct client_chan *)ctx)->is_closed;
+}
+
+/* He may not be there any more, says the directory: no later channel goes to where the sandbox was without asking again. */
+static void refused_while_live(void)
+{
+	struct client_options o = gateway_client_options();
+	struct client_chan_plan plan = {.command = "echo",
+					.window_bytes = 64 * 1024,
+					.packet_max = 1000,
+					.up_bytes = 300,
+					.keeps_input_open = true};
+	struct sim_client *c = gateway_client(&o);
+	struct client_chan *ch;
+	uint32_t count;
+
+	ch = client_open(c, &plan);
+	CHECK(sim_run(has_got_all, ch, sim.now_us + 600 * SECOND));
+	count = connects();
+	gw.is_frozen = gw.is_withdrawn[1] = true;
+	plan.keeps_input_open = false;
+	ch = client_open(c, &plan);
+	CHECK(sim_run(chan_is_closed, ch, sim.now_us + 60 * SECOND));
+	CHECK(ch->end == CHAN_END_STATUS && ch->status == 254);
+	gw.is_frozen = false;
+	ch = client_open(c, &plan);
+	CHECK(sim_run(client_done, c, sim.now_us + 60 * SECOND) && c->state == CLIENT_LIVE);
+	CHECK(ch->end == CHAN_END_STATUS && ch->status == 254 && connects() == count);
+	gw.is_withdrawn[1] = false;
+	check_next_channel(c);
+	client_disconnect(c);
+	client_free(c);
+}
+SCENARIO(refused_while_live, 40)
