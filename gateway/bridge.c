@@ -65,7 +65,7 @@ static void connect_procd(struct bridge *b)
 		.expected = s->route.has_procd_key ? &s->route.procd_key : NULL,
 	};
 
-	if (b->procd.state == PROCD_READY) {
+	if (b->procd.state == PROCD_READY && !b->procd.is_closing) {
 		links_on_ready(&b->links);
 		return;
 	}

@@ -45,6 +45,7 @@ void test_resume(void **state);
 void test_resume_is_dropped(void **state);
 void test_paused_while_live(void **state);
 void test_refused_while_live(void **state);
+void test_moved_while_channels_open(void **state);
 
 /* scenarios_odd_ends.c */
 void test_procd_outlives_the_client(void **state);

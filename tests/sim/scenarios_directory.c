@@ -520,3 +520,54 @@ static void refused_while_live(void)
 	client_free(c);
 }
 SCENARIO(refused_while_live, 40)
+
+static struct {
+	bool is_frozen;
+	uint64_t opened_us;
+} moved;
+
+static bool open_now_and_then(struct sim_client *c)
+{
+	struct client_chan_plan plan = {.command = "tcp", .window_bytes = 64 * 1024};
+
+	if (gw.retry_count == 0 || gw.places[1].connect_count > 0 || sim.now_us == moved.opened_us ||
+	    c->flood_count == 200)
+		return false;
+	moved.opened_us = sim.now_us;
+	c->flood_count++;
+	client_open(c, &plan);
+	return true;
+}
+
+static bool has_moved(void *ctx)
+{
+	return gw.places[1].connect_count > 0 && client_done(ctx);
+}
+
+/* The sandbox is elsewhere now. What is opened while the stream to the old place closes goes to the new one, and waits for nothing. */
+static void moved_while_channels_open(void)
+{
+	struct client_options o = gateway_client_options();
+	struct client_chan_plan plan = {.command = "exit 0", .window_bytes = 64 * 1024};
+	struct sim_client *c;
+
+	gateway_never_rekeys();
+	o.rekey_bytes = 0;
+	moved.is_frozen = false;
+	moved.opened_us = 0;
+	sim.weather.chunk_max = 64 * 1024;
+	sim.weather.latency_us = sim_between(1, 100);
+	gw.directory_delay_us = sim_between(100, 3000);
+	gw.places[0].plan.is_frozen = &moved.is_frozen;
+	gw.retry_route = 1;
+	c = gateway_client(&o);
+	check_next_channel((sim_run(client_live, c, sim.now_us + 60 * SECOND), c));
+	moved.is_frozen = true;
+	c->on_live = open_now_and_then;
+	client_open(c, &plan);
+	CHECK(sim_run(has_moved, c, sim.now_us + 30 * SECOND));
+	CHECK(c->state == CLIENT_LIVE && gw.places[1].connect_count == 1);
+	client_disconnect(c);
+	client_free(c);
+}
+SCENARIO(moved_while_channels_open, 100)

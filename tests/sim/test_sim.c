@@ -608,6 +608,7 @@ int main(void)
 		cmocka_unit_test(test_resume_is_dropped),
 		cmocka_unit_test(test_paused_while_live),
 		cmocka_unit_test(test_refused_while_live),
+		cmocka_unit_test(test_moved_while_channels_open),
 		cmocka_unit_test(test_procd_outlives_the_client),
 		cmocka_unit_test(test_nobody_asks_for_the_gone),
 		cmocka_unit_test(test_warning_leaves_the_window),
