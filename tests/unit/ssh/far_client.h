@@ -28,6 +28,9 @@ struct far_client {
 	uint32_t keepalives, debugs, adjusts, keys;
 };
 
+/* As long as it is set, nobody in this process gets a MAC. */
+extern bool far_mac_fails;
+
 /* What is to come as the at-th byte of a channel's data. */
 static inline uint8_t far_byte(bool is_error, uint64_t at)
 {

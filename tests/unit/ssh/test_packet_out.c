@@ -166,6 +166,15 @@ static void begin(struct world *w, const struct algorithms *a, uint64_t rekey_by
 	assert_non_null(w->chan);
 }
 
+static void forget(struct world *w)
+{
+	conn_free(w->conn);
+	chain_clear(&w->out);
+	chunk_pool_deinit(&w->pool);
+	conn_server_free(w->server);
+	far_client_deinit(&w->far);
+}
+
 static void end(struct world *w)
 {
 	exchange(w);
@@ -175,11 +184,7 @@ static void end(struct world *w)
 	assert_int_equal(w->far.keepalives, w->keepalives);
 	assert_int_equal(w->far.debugs, w->debugs);
 	assert_int_equal(w->far.adjusts, w->adjusts);
-	conn_free(w->conn);
-	chain_clear(&w->out);
-	chunk_pool_deinit(&w->pool);
-	conn_server_free(w->server);
-	far_client_deinit(&w->far);
+	forget(w);
 }
 
 /* A packet is open in the chain: it goes this file's way, not libssh's. */
@@ -318,6 +323,32 @@ static void test_the_client_changes_keys(void **state)
 	}
 }
 
+/* Without a MAC neither way sends anything: not what is encrypted, and not what is not. */
+static void test_nothing_leaves_without_a_mac(void **state)
+{
+	for (size_t k = 0; k < sizeof(every) / sizeof(every[0]); k++) {
+		if (every[k].mac_bytes == 16)
+			continue; /* an AEAD cipher */
+		for (int is_ours = 0; is_ours < 2; is_ours++) {
+			struct world w;
+
+			begin(&w, &every[k], 0, 0);
+			if (is_ours)
+				put(&w, false, 100);
+			assert_int_equal(is_open(&w), is_ours);
+			far_mac_fails = true;
+			if (is_ours)
+				conn_flush(w.conn);
+			else
+				conn_debug(w.conn, "a text");
+			far_mac_fails = false;
+			assert_true(w.has_ended);
+			assert_int_equal(w.out.bytes, 0);
+			forget(&w);
+		}
+	}
+}
+
 static int setup(void **state)
 {
 	struct host_key key;
@@ -346,6 +377,7 @@ int main(void)
 		cmocka_unit_test(test_mixed_with_packets_of_libssh),
 		cmocka_unit_test(test_the_server_changes_keys),
 		cmocka_unit_test(test_the_client_changes_keys),
+		cmocka_unit_test(test_nothing_leaves_without_a_mac),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
