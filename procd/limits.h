@@ -102,6 +102,8 @@
 #define PING_COUNT 3
 /* Resolving a name and connecting to it. */
 #define CONNECT_MS 10000
+/* One of several addresses has this at least: a lost packet is sent again after 1 s. */
+#define CONNECT_SHARE_MS 2000
 /* The gateway has closed a connection's channel: what its user had sent is still written, unless nothing of it is taken for so long. */
 #define DRAIN_MS 30000
 /* A program that closes its stdin mostly ends: only one that has not by then is worth a word of its own. */

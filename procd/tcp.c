@@ -1,8 +1,9 @@
 /*
  * procd/tcp.c - see tcp.h.
  *
- * Addresses are tried one after another, all within one deadline. Both directions end by themselves; an error on the
- * connection ends the channel with CLOSE and no EOF, so that a torn connection is not taken for a finished one.
+ * Addresses are tried one after another, all within one deadline; one that does not answer has its share of it. Both directions
+ * end by themselves; an error on the connection ends the channel with CLOSE and no EOF, so that a torn connection is not taken
+ * for a finished one.
  */
 #include "procd/tcp.h"
 
@@ -215,15 +216,30 @@ static int attempt(struct channel *c, const struct sockaddr *sa, socklen_t bytes
 	return rc;
 }
 
+/* For the next address: what is left, shared with those behind it. */
+static void share_deadline(struct channel *c)
+{
+	const struct tcp *t = &c->tcp;
+	uint64_t now_ms = c->session->now_ms, left_ms = t->until_ms > now_ms ? t->until_ms - now_ms : 0;
+	uint64_t share_ms = left_ms / (t->address_count - t->address_at);
+
+	if (share_ms < CONNECT_SHARE_MS)
+		share_ms = CONNECT_SHARE_MS;
+	channel_deadline(c, share_ms < left_ms ? share_ms : left_ms);
+}
+
 static void connect_next(struct channel *c)
 {
 	struct tcp *t = &c->tcp;
 
 	while (t->address_at < t->address_count) {
-		const struct sockaddr_storage *a = &t->addresses[t->address_at++];
-		int error = attempt(c, (const struct sockaddr *)a,
-				    a->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
+		const struct sockaddr_storage *a = &t->addresses[t->address_at];
+		int error;
 
+		share_deadline(c);
+		t->address_at++;
+		error = attempt(c, (const struct sockaddr *)a,
+				a->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
 		if (error == 0)
 			return; /* its first event says how it went */
 		t->last_error = error;
@@ -233,11 +249,19 @@ static void connect_next(struct channel *c)
 
 static void tcp_on_deadline(struct channel *c)
 {
-	if (c->is_close_in)
+	struct tcp *t = &c->tcp;
+
+	if (c->is_close_in) {
 		input_end(c); /* it does not read */
-	else if (c->state == CHANNEL_OPENING)
-		channel_refuse(c, "unreachable",
-			       c->tcp.job ? "the name was not resolved in time" : strerror(ETIMEDOUT));
+	} else if (c->state == CHANNEL_OPENING && t->job) {
+		channel_refuse(c, "unreachable", "the name was not resolved in time");
+	} else if (c->state == CHANNEL_OPENING) {
+		t->last_error = ETIMEDOUT;
+		attempt_close(c);
+		if (c->session->now_ms >= t->until_ms)
+			t->address_at = t->address_count;
+		connect_next(c);
+	}
 }
 
 void tcp_resolved(struct session *s)
@@ -269,6 +293,12 @@ static void tcp_init(struct channel *c)
 	c->tcp.last_error = EHOSTUNREACH;
 }
 
+static void connect_until(struct channel *c)
+{
+	channel_deadline(c, CONNECT_MS);
+	c->tcp.until_ms = c->deadline_ms;
+}
+
 int tcp_open(struct channel *c, const struct frame *f)
 {
 	struct tcp *t = &c->tcp;
@@ -278,7 +308,7 @@ int tcp_open(struct channel *c, const struct frame *f)
 	tcp_init(c);
 	if (!bytes_copy_str(f->open.options.host, host, sizeof(host)) || !host[0] || port == 0)
 		return channel_refuse(c, "not-found", "no such address");
-	channel_deadline(c, CONNECT_MS);
+	connect_until(c);
 	t->address_count = resolve_literal(host, port, t->addresses);
 	if (t->address_count > 0) {
 		connect_next(c);
@@ -296,7 +326,7 @@ int tcp_open_unix(struct channel *c, const struct frame *f)
 	tcp_init(c);
 	if (!bytes_copy_str(f->open.options.path, sa.sun_path, sizeof(sa.sun_path)) || !sa.sun_path[0])
 		return channel_refuse(c, "not-found", "no such path");
-	channel_deadline(c, CONNECT_MS);
+	connect_until(c);
 	error = attempt(c, (const struct sockaddr *)&sa, sizeof(sa));
 	if (error) {
 		c->tcp.last_error = error == EAGAIN ? ECONNREFUSED : error; /* its queue is full */

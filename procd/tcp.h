@@ -21,6 +21,7 @@ struct tcp {
 	struct resolve_job *job;
 	struct sockaddr_storage addresses[ADDRESSES_MAX];
 	uint32_t address_count, address_at;
+	uint64_t until_ms; /* of all attempts together */
 	int last_error;
 	bool is_connected;
 	uint32_t agent_of;  /* `agent`: the session channel that it belongs to */

@@ -1,5 +1,6 @@
 """procd alone, driven by a gateway in Python: the protocol to the letter, and what a hostile gateway may try."""
 
+import contextlib
 import hashlib
 import os
 import pwd
@@ -962,6 +963,26 @@ def test_tcp_ipv6(gateway):
             c.eof()
             c.wait()
             assert len(c.out) == 32
+
+
+def test_an_address_that_does_not_answer(gateway):
+    """Behind it is one that does. A listener whose queue is full answers nobody."""
+    with socket.socket() as silent, contextlib.ExitStack() as stack:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        try:
+            peer = stack.enter_context(Peer(echo_until_eof, socket.AF_INET6, ("::1", silent.getsockname()[1])))
+        except OSError as error:
+            pytest.skip(f"no IPv6 loopback here, or the port is taken there: {error}")
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(silent.getsockname())
+        c = gateway.open("tcp", host=b"localhost", port=peer.port)
+        assert c.refused is None
+        c.eof()
+        c.wait()
+        assert len(c.out) == 32
 
 
 def test_unix_path(gateway, tmp_path):
