@@ -161,6 +161,9 @@ static void on_done(struct control_call *call)
 		if (!f->is_absence_told)
 			log_state("absent", "this control plane has no changes feed");
 		f->is_absence_told = true;
+		/* What it vouched for lives too long for answers of whose changes nobody tells. */
+		if (f->state != FEED_BEGIN)
+			l1_drop_all(r->l1);
 		feed_move(f, FEED_ABSENT);
 		ask_after(r, FEED_ABSENT_MS);
 		break;

@@ -124,6 +124,22 @@ static void test_feed_absent(void **state)
 	world_finish();
 }
 
+/* A control plane takes the place of one that had a feed: what the feed vouched for is not believed for as long as it would have been. */
+static void test_feed_goes_away(void **state)
+{
+	world_start(false);
+	world_run();
+	assert_int_equal(key_verdict(PRINT_1), VERDICT_YES);
+	assert_int_equal(key_verdict(PRINT_1), VERDICT_YES);
+	assert_int_equal(fake.key_calls, 1);
+	fake.feed_result = CONTROL_NOT_FOUND;
+	fake_feed_end(CONTROL_NOT_FOUND, 0);
+	fake_nothing();
+	assert_int_equal(key_verdict(PRINT_1), VERDICT_YES);
+	assert_int_equal(fake.key_calls, 2);
+	world_finish();
+}
+
 /* --- a change while the answer is on its way --- */
 
 static void test_late_answer(void **state)
@@ -194,13 +210,10 @@ static void test_late_grant(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_feed),
-		cmocka_unit_test(test_feed_lost),
-		cmocka_unit_test(test_feed_too_old),
-		cmocka_unit_test(test_feed_from_nothing),
-		cmocka_unit_test(test_feed_absent),
-		cmocka_unit_test(test_late_answer),
-		cmocka_unit_test(test_overtaken_again_and_again),
+		cmocka_unit_test(test_feed),         cmocka_unit_test(test_feed_lost),
+		cmocka_unit_test(test_feed_too_old), cmocka_unit_test(test_feed_from_nothing),
+		cmocka_unit_test(test_feed_absent),  cmocka_unit_test(test_feed_goes_away),
+		cmocka_unit_test(test_late_answer),  cmocka_unit_test(test_overtaken_again_and_again),
 		cmocka_unit_test(test_late_grant),
 	};
 
