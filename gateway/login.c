@@ -197,7 +197,10 @@ static void ask_route(struct session *s)
 	s->server->directory->ops->route_find(s->server->directory, &l->route);
 }
 
-/* --- probes of a directory that asks elsewhere: answers leave by the clock, and what is to be asked for is rationed --- */
+/*
+ * --- a directory that asks elsewhere: answers to probes leave by the clock, and what is to be asked for is rationed, signed or not: a key
+ * that nobody knows costs nothing to make, and nothing to sign with ---
+ */
 
 static void on_answer_due(struct timer *t)
 {
@@ -222,20 +225,26 @@ static void answer_probe(struct session *s, bool is_yes)
 	timer_start(s->ring, &l->timer, (tick_us - age_us % tick_us + 999) / 1000);
 }
 
-static void on_key(struct key_query *q)
+static void key_answered(struct session *s)
 {
-	struct login *l = CONTAINER_OF(q, struct login, key);
-	struct session *s = q->owner;
+	const struct key_query *q = &s->login->key;
 
-	l->is_key_pending = false;
 	if (q->verdict == VERDICT_UNAVAILABLE)
 		unavailable(s, q->reason);
-	else if (!l->is_signed)
+	else if (!s->login->is_signed)
 		answer_probe(s, q->verdict == VERDICT_YES);
 	else if (q->verdict == VERDICT_YES)
 		ask_route(s);
 	else
 		denied(s, "unknown key");
+}
+
+static void on_key(struct key_query *q)
+{
+	struct session *s = q->owner;
+
+	s->login->is_key_pending = false;
+	key_answered(s);
 }
 
 static void ask_key(struct session *s)
@@ -244,17 +253,17 @@ static void ask_key(struct session *s)
 	s->server->directory->ops->key_find(s->server->directory, &s->login->key);
 }
 
-static void probe_step(struct session *s);
+static void key_step(struct session *s);
 
 static void on_turn(struct timer *t)
 {
 	struct login *l = CONTAINER_OF(t, struct login, timer);
 
-	probe_step(l->key.owner);
+	key_step(l->key.owner);
 }
 
 /* When it may be asked for. False: not within the time that is left for logging in. */
-static bool probe_take_turn(struct session *s)
+static bool key_take_turn(struct session *s)
 {
 	uint64_t now_us = ring_now_us(s->ring), wait_us;
 	uint64_t until_us = s->started_us + (uint64_t)s->server->config->login.grace_s * 1000000;
@@ -269,15 +278,15 @@ static bool probe_take_turn(struct session *s)
 }
 
 /* Somebody else's look-up may have brought the answer while this one waited. */
-static void probe_step(struct session *s)
+static void key_step(struct session *s)
 {
 	struct login *l = s->login;
 	struct directory *d = s->server->directory;
 	uint64_t now_us = ring_now_us(s->ring), wait_ms;
 
 	if (d->ops->key_recall(d, &l->key)) {
-		answer_probe(s, l->key.verdict == VERDICT_YES);
-	} else if (l->ask_at_us == 0 && !probe_take_turn(s)) {
+		key_answered(s);
+	} else if (l->ask_at_us == 0 && !key_take_turn(s)) {
 		unavailable(s, "too many keys are being looked up; try again in a moment");
 	} else if (l->ask_at_us <= now_us) {
 		ask_key(s);
@@ -312,8 +321,8 @@ void login_on_auth(struct session *s, const struct auth_query *q)
 	l->key.on_done = on_key;
 	l->key.owner = s;
 	l->ask_at_us = 0;
-	if (!q->is_signed && s->server->directory->ops->key_recall)
-		probe_step(s);
+	if (s->server->directory->ops->key_recall)
+		key_step(s);
 	else
 		ask_key(s);
 }

@@ -1,5 +1,5 @@
 /*
- * gateway/probe_limit.h - how many keys that were only offered are asked for elsewhere: in all, and by address.
+ * gateway/probe_limit.h - how many keys that clients offer are asked for elsewhere: in all, and by address.
  *
  * Two rates, each with a second's worth at once (the generic cell rate algorithm). Addresses share PROBE_ADDRESSES places by a
  * keyed hash: two that meet share a rate, and there is nothing that a flood of addresses could fill.

@@ -32,8 +32,8 @@ struct login {
 	struct route_query route;
 	bool is_key_pending, is_route_pending;
 	bool is_signed;
-	/* A probe, with a directory that asks elsewhere: */
-	struct timer timer; /* its turn to be asked for, or for its answer to leave */
+	/* With a directory that asks elsewhere: */
+	struct timer timer; /* the key's turn to be asked for, or for a probe's answer to leave */
 	uint64_t ask_at_us; /* not before; 0: it is not waiting for its turn */
 	bool is_known;      /* the answer that waits */
 	char user[64 + 16]; /* the SSH user name, cut: for the log */

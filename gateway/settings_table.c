@@ -185,9 +185,8 @@ static const struct setting settings[] = {
 		 "this since the connection began, so that its time does not tell who has been here lately."},
 	{"login.probe_lookups.rate", U32(login.probe_rate), .unit = "a second", .min = 1, .max = 1000000,
 	 .zero = "no limit", .initial = "1000",
-	 .help = "With a control plane: keys offered without a signature that this gateway does not know and asks for. "
-		 "What is "
-		 "above it waits, within login.grace_s."},
+	 .help = "With a control plane: keys offered, signed for or not, that this gateway does not know and asks for. "
+		 "What is above it waits, within login.grace_s."},
 	{"login.probe_lookups.rate_address", U32(login.probe_rate_address), .unit = "a second", .min = 1,
 	 .max = 1000000, .zero = "no limit", .initial = "50",
 	 .help = "The same for one IPv4 address or one /64 of IPv6."},

@@ -4,11 +4,13 @@ import asyncio
 import json
 import os
 import re
+import socket
 import subprocess
 import threading
 import time
 
 import asyncssh
+import paramiko
 import pytest
 
 from aclient import connect, finish
@@ -201,6 +203,24 @@ def test_probes_are_rationed(fake_region):
                                   stdin=subprocess.DEVNULL, preexec_fn=end_with_us) for identity in users]
     outputs = [p.communicate(timeout=LOGIN_S)[0] for p in processes]
     assert outputs == [b"in\n"] * 5
+    assert time.monotonic() - started > 2.5
+
+
+def test_signing_at_once_is_rationed_too(fake_region):
+    """A client need not probe: it makes keys that nobody knows and signs with each."""
+    region = fake_region("login.probe_lookups.rate_address=1")
+    feed_is_up(region)
+    started = time.monotonic()
+    with socket.create_connection((region.host, region.port)) as sock:
+        transport = paramiko.Transport(sock)
+        try:
+            transport.start_client(timeout=LOGIN_S)
+            for _ in range(5):
+                with pytest.raises(paramiko.AuthenticationException):
+                    transport.auth_publickey(region.box, paramiko.ECDSAKey.generate())
+        finally:
+            transport.close()
+    assert region.control.calls["keys"] == 5
     assert time.monotonic() - started > 2.5
 
 
