@@ -11,7 +11,7 @@ LOOKUP, FORGET, GETATTR, SETATTR, OPEN, READ, WRITE, RELEASE, FLUSH, INIT = 1, 2
 INTERRUPT, DESTROY, BATCH_FORGET = 36, 38, 42
 ROOT, FILE = 1, 2
 DIRECT_IO = 1
-MNT_DETACH = 2
+MNT_FORCE, MNT_DETACH = 1, 2
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -53,8 +53,12 @@ class StuckFiles:
 
     def stop(self):
         self.release()
+        # By force first: that ends the thread's read even while somebody has the file open. Its descriptor is closed behind it, or
+        # it would read what another file system's is asked, once that has the same number.
+        libc.umount2(self.folder.encode(), MNT_FORCE)
         libc.umount2(self.folder.encode(), MNT_DETACH)
-        self.thread.join(5)
+        self.thread.join(10)
+        assert not self.thread.is_alive(), "the file system does not end"
         os.close(self.fd)
 
     def serve(self):
