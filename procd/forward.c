@@ -378,30 +378,44 @@ static bool may_offer(const struct listener *l)
 	return channel_may_offer(l->session) && (l->agent_of == 0 || l->session->agent_count < AGENT_CONNECTIONS_MAX);
 }
 
-static void accept_all(struct listener *l, struct listener_socket *ls)
+/* True: there may be another one. */
+static bool accept_one(struct listener *l, struct listener_socket *ls)
 {
-	while (ls->is_readable && may_offer(l)) {
-		int fd = accept4(ls->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	int fd;
 
-		if (fd >= 0 && l->agent_of != 0)
-			offer_to_agent(l, fd);
-		else if (fd >= 0)
-			offer(l, fd);
-		else if (errno == EAGAIN)
-			ls->is_readable = false;
-		else if (errno != EINTR && errno != ECONNABORTED)
-			return; /* no descriptors, no memory: in the next round */
-	}
+	if (!ls->is_readable || !may_offer(l))
+		return false;
+	fd = accept4(ls->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd >= 0 && l->agent_of != 0)
+		offer_to_agent(l, fd);
+	else if (fd >= 0)
+		offer(l, fd);
+	else if (errno == EAGAIN)
+		ls->is_readable = false;
+	/* Else there are no descriptors or no memory: in the next round. */
+	return fd >= 0 || errno == EINTR || errno == ECONNABORTED;
 }
 
+/* One of each in turn, for one that many connect to would take all that may be offered. Who had one is behind the others next time, too. */
 void forward_accept(struct session *s)
 {
-	for (struct list *n = s->listeners.next, *next; n != &s->listeners; n = next) {
-		struct listener *l = CONTAINER_OF(n, struct listener, node);
+	bool is_more = true;
 
-		next = n->next;
-		for (uint32_t i = 0; i < l->socket_count; i++)
-			accept_all(l, &l->sockets[i]);
+	while (is_more) {
+		is_more = false;
+		for (struct list *n = s->listeners.next, *next; n != &s->listeners; n = next) {
+			struct listener *l = CONTAINER_OF(n, struct listener, node);
+			bool had_one = false;
+
+			next = n->next;
+			for (uint32_t i = 0; i < l->socket_count; i++)
+				had_one |= accept_one(l, &l->sockets[i]);
+			if (!had_one)
+				continue;
+			is_more = true;
+			list_del(n);
+			list_add_tail(&s->listeners, n);
+		}
 	}
 }
 

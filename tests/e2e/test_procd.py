@@ -830,6 +830,34 @@ def test_listen_is_refused(gateway, kind, address, port, code):
     assert gateway.wait_control(w.LISTEN_REFUSED)[2:4] == [5, code]
 
 
+def test_listeners_take_turns(gateway):
+    """One that many connect to, and whose connections wait for their answer, leaves the other one its turn."""
+    opened = []
+    plain = gateway.on_frame
+
+    def on_frame(frame):
+        if frame[0] == w.OPEN:
+            opened.append((frame[1], frame[3]["request"]))
+        else:
+            plain(frame)
+
+    gateway.on_frame = on_frame
+    ports = {}
+    for request in (1, 2):
+        gateway.send(w.LISTEN, 0, request, "tcp", "127.0.0.1", 0)
+        gateway.pump_until(lambda: sum(f[0] == w.LISTENING for f in gateway.control) == request)
+        ports[request] = gateway.control[-1][3]
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(socket.create_connection(("127.0.0.1", ports[1])))
+        gateway.pump_until(lambda: len(opened) == 64)
+        stack.enter_context(socket.create_connection(("127.0.0.1", ports[2])))
+        for at in range(2):
+            gateway.send(w.REFUSED, opened[at][0], "denied", "")
+            gateway.pump_until(lambda at=at: len(opened) == 65 + at)
+    assert 2 in [request for _, request in opened]
+
+
 def test_ping_is_answered(gateway):
     gateway.send(w.PING, 0, 2**64 - 1)
     assert gateway.wait_control(w.PONG)[2] == 2**64 - 1
